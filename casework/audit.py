@@ -1,0 +1,56 @@
+"""The audit log: insert-only, one hash chain per tenant, written in the transaction of the act it records."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from casework.approval import canonical
+from casework.tables import audit, audit_head
+
+
+def _chain(prev: str, body: str) -> str:
+    return hashlib.sha256((prev + body).encode()).hexdigest()
+
+
+async def append(db: AsyncConnection, tenant: str, **body: Any) -> None:
+    """Add one line. Call it last: the tenant's head row is locked until the transaction ends."""
+    await db.execute(upsert(audit_head).values(tenant=tenant, seq=0, hash="").on_conflict_do_nothing())
+    head = (await db.execute(select(audit_head).where(audit_head.c.tenant == tenant).with_for_update())).one()
+    line = canonical(body)
+    link = _chain(head.hash, line)
+    await db.execute(insert(audit).values(tenant=tenant, seq=head.seq + 1, prev=head.hash, hash=link, body=line))
+    await db.execute(update(audit_head).where(audit_head.c.tenant == tenant).values(seq=head.seq + 1, hash=link))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found."""
+
+    lines: int
+    """Lines read."""
+    bad_line: str | None
+    """`tenant:seq` of the first line that does not fit, or of the head when lines are missing; None: all good."""
+
+
+async def verify(db: AsyncConnection) -> Verification:
+    """Recompute every tenant's chain and hold it against the head."""
+    heads = {row.tenant: row for row in await db.execute(select(audit_head))}
+    expected: dict[str, tuple[int, str]] = {}
+    lines = 0
+    async for row in await db.stream(select(audit).order_by(audit.c.tenant, audit.c.seq)):
+        lines += 1
+        seq, prev = expected.get(row.tenant, (0, ""))
+        if row.seq != seq + 1 or row.prev != prev or row.hash != _chain(prev, row.body):
+            return Verification(lines, f"{row.tenant}:{row.seq}")
+        expected[row.tenant] = (row.seq, row.hash)
+    for tenant in heads.keys() | expected.keys():
+        head = heads.get(tenant)
+        if head is None or (head.seq, head.hash) != expected.get(tenant, (0, "")):
+            return Verification(lines, f"{tenant}:head")
+    return Verification(lines, None)

@@ -1,0 +1,80 @@
+"""An execution: one case going through a workflow. Its id is the LangGraph thread id."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Status(StrEnum):
+    """Where an execution stands. Only `OVER` statuses are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    ESCALATED = "escalated"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OVER = frozenset({Status.SUCCEEDED, Status.ESCALATED, Status.FAILED, Status.CANCELLED})
+
+
+class Mode(StrEnum):
+    """How far agents go alone in a workflow."""
+
+    COPILOT = "copilot"
+    """Every write asks a person. What a new workflow starts in."""
+    AUTONOMOUS = "autonomous"
+    """Policies alone decide what asks."""
+
+
+class Execution(BaseModel):
+    """One row of `casework.executions`, as the API and the runner read it."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    execution_id: UUID
+    workflow: str
+    graph_version: str
+    """Version of the workflow's graph it was started with."""
+    tenant: str
+    requester: str
+    """Actor id of whoever started it; may never approve its calls."""
+    status: Status
+    mode: Mode
+    input: dict[str, Any]
+    """The graph's input: for our workflows goal, case and request."""
+    result: dict[str, Any] | None = None
+    """The graph's output once it ended: for our workflows outcome and answer."""
+    error: str | None = None
+    """Why it failed or could not resume, for the operator; None otherwise."""
+    fence: int = 0
+    """Raised by every claim; a writer whose fence is not this one has lost the lease."""
+    cancel_requested: bool = False
+    model_calls: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    """Input and output tokens of all model calls so far."""
+    cost_microusd: int = 0
+    """Model cost so far, in millionths of a US dollar."""
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+
+
+class Event(BaseModel):
+    """One line of an execution's story, numbered per execution from 1."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    seq: int
+    type: str
+    """Dotted machine name, e.g. `call.checked`."""
+    data: dict[str, Any]
+    at: datetime

@@ -1,0 +1,148 @@
+"""People, services and their API keys.
+
+A key is `cw_<key id>_<secret>`, random and shown once; only its HMAC with the pepper is stored, so a copy of the
+database does not authenticate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from casework import audit
+from casework.actor import Actor, Role
+from casework.errors import NotFound, NotSignedIn
+from casework.tables import actors, api_keys
+
+SECRET_BYTES = 32
+ABSENT = bytes(32)
+"""Compared with when there is no such key, so that unknown and wrong keys take alike."""
+
+
+class Identity:
+    """Authenticates keys and manages who may do what. Safe to share; every method is one transaction."""
+
+    def __init__(self, engine: AsyncEngine, pepper: str) -> None:
+        self.engine = engine
+        self._pepper = pepper.encode()
+
+    def seal(self, value: str) -> bytes:
+        """HMAC-SHA256 with the pepper."""
+        return hmac.new(self._pepper, value.encode(), hashlib.sha256).digest()
+
+    async def authenticate(self, key: str) -> tuple[Actor, str]:
+        """Who holds this key, and its id. Raises NotSignedIn for any key that is not live and right."""
+        prefix, _, rest = key.partition("_")
+        key_id, _, secret = rest.partition("_")
+        if prefix != "cw" or not key_id or not secret:
+            raise NotSignedIn
+        async with self.engine.begin() as db:
+            found = (
+                await db.execute(select(api_keys.c.hmac).where(api_keys.c.key_id == key_id, _live()))
+            ).scalar_one_or_none()
+            if not hmac.compare_digest(found or ABSENT, self.seal(key)) or found is None:
+                raise NotSignedIn
+            return await _holder(db, key_id), key_id
+
+    async def holder(self, key_id: str) -> Actor:
+        """Who holds the live key with this id. Raises NotSignedIn."""
+        async with self.engine.begin() as db:
+            return await _holder(db, key_id)
+
+    async def add_key(
+        self,
+        tenant: str,
+        actor_id: str,
+        roles: Iterable[Role] | None = None,
+        *,
+        by: Actor,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """Make a key for an actor; with `roles`, create the actor or replace its roles. Returns the key, once.
+
+        Raises NotFound when the actor does not exist and no roles are given.
+        """
+        key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(SECRET_BYTES)
+        key = f"cw_{key_id}_{secret}"
+        async with self.engine.begin() as db:
+            if roles is not None:
+                row = upsert(actors).values(tenant=tenant, actor_id=actor_id, roles=sorted(roles))
+                await db.execute(
+                    row.on_conflict_do_update(index_elements=["tenant", "actor_id"], set_={"roles": row.excluded.roles})
+                )
+            elif not await db.scalar(
+                select(func.count()).select_from(actors).where(actors.c.tenant == tenant, actors.c.actor_id == actor_id)
+            ):
+                raise NotFound(f"there is no actor {actor_id}; give roles to create one")
+            await db.execute(
+                insert(api_keys).values(
+                    key_id=key_id, tenant=tenant, actor_id=actor_id, hmac=self.seal(key), expires_at=expires_at
+                )
+            )
+            await audit.append(db, tenant, act="key.add", by=by.actor_id, actor=actor_id, key=key_id)
+        return key
+
+    async def revoke_key(self, tenant: str, key_id: str, *, by: Actor) -> None:
+        """Raises NotFound when there is no such live key."""
+        async with self.engine.begin() as db:
+            done = await db.execute(
+                update(api_keys)
+                .where(api_keys.c.key_id == key_id, api_keys.c.tenant == tenant, api_keys.c.revoked_at.is_(None))
+                .values(revoked_at=func.now())
+            )
+            if not done.rowcount:
+                raise NotFound(f"there is no live key {key_id}")
+            await audit.append(db, tenant, act="key.revoke", by=by.actor_id, key=key_id)
+
+    async def keys(self, tenant: str) -> list[dict[str, object]]:
+        """Every key of the tenant without its secret, with its actor's roles, newest first."""
+        query = (
+            select(
+                api_keys.c.key_id,
+                api_keys.c.actor_id,
+                actors.c.roles,
+                api_keys.c.created_at,
+                api_keys.c.expires_at,
+                api_keys.c.revoked_at,
+                api_keys.c.last_used_at,
+            )
+            .join(actors, (actors.c.tenant == api_keys.c.tenant) & (actors.c.actor_id == api_keys.c.actor_id))
+            .where(api_keys.c.tenant == tenant)
+            .order_by(api_keys.c.created_at.desc())
+        )
+        async with self.engine.connect() as db:
+            return [dict(row._mapping) for row in await db.execute(query)]
+
+
+def _live() -> ColumnElement[bool]:
+    unexpired = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > func.now())
+    return unexpired & api_keys.c.revoked_at.is_(None)
+
+
+async def _holder(db: AsyncConnection, key_id: str) -> Actor:
+    row = (
+        await db.execute(
+            select(actors.c.actor_id, actors.c.tenant, actors.c.roles, api_keys.c.last_used_at)
+            .join(api_keys, (actors.c.tenant == api_keys.c.tenant) & (actors.c.actor_id == api_keys.c.actor_id))
+            .where(api_keys.c.key_id == key_id, _live())
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotSignedIn
+    await db.execute(
+        update(api_keys)
+        .where(
+            api_keys.c.key_id == key_id,
+            # Once a minute is enough to see what is unused, and spares a write per request.
+            or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < func.now() - timedelta(minutes=1)),
+        )
+        .values(last_used_at=func.now())
+    )
+    return Actor(actor_id=row.actor_id, tenant=row.tenant, roles=frozenset(Role(r) for r in row.roles))

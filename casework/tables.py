@@ -1,0 +1,198 @@
+"""Our tables, in schema `casework`. LangGraph's and Procrastinate's tables keep their own names in `public`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData(
+    schema="casework",
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    },
+)
+
+
+def _created() -> Column[object]:
+    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("execution_id", Uuid, primary_key=True),
+    Column("workflow", Text, nullable=False),
+    Column("graph_version", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("source", Text, nullable=False, server_default="api"),  # api, or studio: driven by `langgraph dev`
+    Column("input", JSONB, nullable=False),
+    Column("result", JSONB),
+    Column("error", Text),
+    Column("idempotency_key", Text),
+    Column("request_hash", Text),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("lease_owner", Text),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("wake_at", DateTime(timezone=True), nullable=False, server_default=func.now()),  # not claimed before
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("event_seq", BigInteger, nullable=False, server_default="0"),
+    Column("model_calls", Integer, nullable=False, server_default="0"),
+    Column("tool_calls", Integer, nullable=False, server_default="0"),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cost_microusd", BigInteger, nullable=False, server_default="0"),
+    _created(),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+    UniqueConstraint("tenant", "requester", "idempotency_key"),
+    Index("executions_page_idx", "tenant", text("created_at DESC"), text("execution_id DESC")),
+    Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
+    Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), nullable=False),
+    Column("kind", Text, nullable=False),  # start, or resume
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("status", Text, nullable=False),  # running (also between its attempts), or what the execution became
+    Column("error", Text),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+    # The last guard against two runs of one execution.
+    Index("runs_one_running_key", "execution_id", unique=True, postgresql_where=text("status = 'running'")),
+    Index("runs_execution_id_idx", "execution_id"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("approval_id", Uuid, primary_key=True),
+    Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), nullable=False),
+    Column("interrupt_id", Text, nullable=False),
+    Column("graph_version", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("tool", Text),
+    Column("tool_call_id", Text),
+    Column("args", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("reasons", JSONB, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("votes_needed", Integer, nullable=False),
+    Column("allowed", JSONB, nullable=False),
+    Column("response_schema", JSONB),
+    Column("specialist", Text),
+    Column("thought", Text, nullable=False, server_default=""),
+    Column("edited_by", Text),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("decision", JSONB),
+    Column("decided_by", Text),
+    Column("decided_at", DateTime(timezone=True)),
+    Column("applied_at", DateTime(timezone=True)),  # when a run has taken the decision up
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    _created(),
+    UniqueConstraint("execution_id", "interrupt_id"),
+    Index("approvals_waiting_idx", "expires_at", postgresql_where=text("state = 'pending'")),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("approval_id", Uuid, ForeignKey(approvals.c.approval_id), primary_key=True),
+    Column("actor_id", Text, primary_key=True),
+    Column("digest", Text, nullable=False),  # what the voter saw; a vote on an older digest does not count
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+effects = Table(
+    "effects",
+    metadata,
+    Column("key", Text, primary_key=True),  # execution_id:tool_call_id
+    Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("tool", Text, nullable=False),
+    Column("args", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("state", Text, nullable=False),  # started, done, failed, unknown
+    Column("result", JSONB),
+    Column("error", Text),
+    Column("fence", BigInteger, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+    Index("effects_execution_id_idx", "execution_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("prev", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("body", Text, nullable=False),  # canonical JSON, exactly as hashed
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+actors = Table(
+    "actors",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("actor_id", Text, primary_key=True),
+    Column("roles", ARRAY(Text), nullable=False),
+    _created(),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),  # the public half of the key
+    Column("tenant", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("hmac", LargeBinary, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    _created(),
+)

@@ -1,0 +1,226 @@
+"""Carries an execution from one wait to the next: claim, run the graph, finish. Never trusts the message that woke it.
+
+What to feed the graph comes from its checkpoint and the decided approvals, so a wake-up may come late, twice or never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import RunControl
+from langgraph.types import Command, StateSnapshot
+from pydantic_core import to_jsonable_python
+
+from casework.actor import Actor
+from casework.errors import CancelRequested, GraphChanged, LostLease
+from casework.execution import Status
+from casework.legs import Answered, Ending, Leg, Legs
+from casework.resources import Resources
+from casework.telemetry import logger
+from graphs.catalog import Catalog, Entry
+from graphs.internals import STRICT_RESUME
+from graphs.questions import questions
+from graphs.saver import FencedSaver
+from nodes.context import Context
+from nodes.llm import Models
+from nodes.workflow import Services
+
+log = logger(__name__)
+
+STEPS_PER_RUN = 150
+"""Supersteps of one run before LangGraph stops it; budgets end a case long before. LangGraph's default is 10,007."""
+
+COUNTERS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
+
+
+@dataclass
+class _Live:
+    """A run in this process."""
+
+    leg: Leg
+    task: asyncio.Task[Any]
+    control: RunControl = field(default_factory=RunControl)
+
+
+class Runner:
+    """Runs executions in this process. One per worker."""
+
+    def __init__(
+        self,
+        legs: Legs,
+        catalog: Catalog,
+        resources: Resources,
+        services: Mapping[str, Services],
+        owner: str,
+    ) -> None:
+        self.legs = legs
+        self.catalog = catalog
+        self.resources = resources
+        self.services = services
+        self.owner = owner
+        self.models = Models(resources.settings)
+        self._live: dict[UUID, _Live] = {}
+
+    async def advance(self, execution_id: UUID) -> Status | None:
+        """Run an execution until it waits or ends. None: nothing to do, or somebody else's, or lost on the way."""
+        leg = await self.legs.claim(execution_id, self.owner, self.resources.settings.lease)
+        task = asyncio.current_task()
+        if leg is None or task is None:
+            return None
+        live = self._live[execution_id] = _Live(leg, task)
+        with structlog.contextvars.bound_contextvars(
+            execution_id=str(execution_id), run_id=str(leg.run_id), workflow=leg.execution.workflow
+        ):
+            log.info("run.started", attempt=leg.attempt, kind=leg.kind)
+            try:
+                status = await self._run_to_rest(live)
+                log.info("run.finished", status=status)
+                return status
+            except LostLease as lost:
+                log.warning("run.lost_lease", detail=lost.message)
+                return None
+            finally:
+                self._live.pop(execution_id, None)
+
+    async def keep_alive(self) -> None:
+        """Renew the leases of this process's runs, for ever; a run whose lease is lost is stopped."""
+        lease = self.resources.settings.lease
+        while True:
+            await asyncio.sleep(lease.total_seconds() / 4)
+            fences = {execution_id: live.leg.fence for execution_id, live in self._live.items()}
+            try:
+                lost = await self.legs.beat(self.owner, lease, fences)
+            except Exception:
+                log.exception("lease.beat_failed")
+                continue
+            for execution_id in lost & self._live.keys():
+                if self._live[execution_id].leg.fence == fences[execution_id]:
+                    log.warning("lease.lost", execution_id=str(execution_id))
+                    self._live[execution_id].task.cancel()
+
+    def drain(self) -> None:
+        """Ask every run to stop at its next step; its execution is free for another worker at once."""
+        for live in self._live.values():
+            live.control.request_drain()
+
+    async def _run_to_rest(self, live: _Live) -> Status | None:
+        """Run, and write down how it ended, whatever happened."""
+        leg, settings = live.leg, self.resources.settings
+        try:
+            return await self._run(live)
+        except GraphDrained:
+            await self.legs.release(leg, None, timedelta(0), counted=False)
+            return Status.QUEUED
+        except CancelRequested:
+            return await self.legs.finish(leg, Ending(Status.CANCELLED), ())
+        except GraphChanged as changed:
+            log.error("run.graph_changed", detail=changed.message)
+            return await self.legs.finish(leg, Ending(Status.WAITING, error=changed.message), await self._asked(leg))
+        except LostLease:
+            raise
+        except Exception as error:
+            log.exception("run.failed", attempt=leg.attempt)
+            reason = f"{type(error).__name__}: {error}"[:1000]
+            if leg.attempt >= settings.max_attempts:
+                return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
+            await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
+            return Status.QUEUED
+
+    async def _run(self, live: _Live) -> Status:
+        leg, execution = live.leg, live.leg.execution
+        if execution.cancel_requested and not await self.legs.has_open_effects(execution.execution_id):
+            raise CancelRequested
+        entry = self.catalog.get(execution.workflow)
+        context = self._context(leg, entry)
+        saver = FencedSaver(self.resources.pool, execution.execution_id, leg.fence, context.journal, entry.serializer)
+        graph = entry.compiled.copy({"checkpointer": saver})
+        config = _config(leg)
+        to_feed = await self._input(graph, config, leg, entry)
+        result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
+        snapshot = await graph.aget_state(config) if "__interrupt__" in result else None
+        ending = self._ending(entry, execution.execution_id, result, snapshot, context)
+        pending = {i.id for i in snapshot.interrupts} if snapshot else set()
+        return await self.legs.finish(leg, ending, pending)
+
+    async def _input(
+        self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, leg: Leg, entry: Entry
+    ) -> Any:
+        """No checkpoint: the input. Decided and still asked: those answers, by id. Else None: just go on."""
+        if leg.kind == "start" and leg.attempt == 1:
+            return leg.execution.input
+        snapshot = await graph.aget_state(config)
+        if snapshot.created_at is None:
+            return leg.execution.input
+        pending = {i.id for i in snapshot.interrupts}
+        answers = await self.legs.answered(leg.execution.execution_id)
+        _refuse_changed(answers, pending, entry)
+        resume = {a.interrupt_id: a.resume for a in answers if a.interrupt_id in pending}
+        return Command(resume=resume) if resume else None
+
+    def _context(self, leg: Leg, entry: Entry) -> Context:
+        execution = leg.execution
+        return Context(
+            execution_id=execution.execution_id,
+            requester=Actor(actor_id=execution.requester, tenant=execution.tenant),
+            fence=leg.fence,
+            mode=execution.mode,
+            graph_version=entry.version,
+            resources=self.resources,
+            models=self.models,
+            services=self.services.get(entry.name, {}),
+            last_attempt=leg.attempt >= self.resources.settings.max_attempts,
+        )
+
+    def _ending(
+        self, entry: Entry, execution_id: UUID, result: Any, snapshot: StateSnapshot | None, context: Context
+    ) -> Ending:
+        values = dict(result) if isinstance(result, Mapping) else {"result": result}
+        values.pop("__interrupt__", None)
+        spent = values.pop("spent", {}) if entry.workflow is not None else {}
+        totals = {name: spent[name] for name in COUNTERS if name in spent}
+        if snapshot is not None:
+            deadline = self.resources.clock() + self.resources.settings.approval_deadline
+            asked = questions(entry, execution_id, snapshot, deadline)
+            return Ending(Status.WAITING, questions=asked, events=context.journal.take(), totals=totals)
+        outcome = values.get("outcome") if entry.workflow is not None else None
+        status = Status(outcome["status"]) if outcome else Status.SUCCEEDED
+        plain = to_jsonable_python(values, fallback=str)
+        return Ending(status, result=plain, events=context.journal.take(), totals=totals)
+
+    async def _asked(self, leg: Leg) -> set[str]:
+        """Interrupt ids of what was decided and could not be taken up: kept for the version that can."""
+        return {a.interrupt_id for a in await self.legs.answered(leg.execution.execution_id)}
+
+
+def _config(leg: Leg) -> RunnableConfig:
+    execution = leg.execution
+    return {
+        "configurable": {"thread_id": str(execution.execution_id), **STRICT_RESUME},
+        "metadata": {
+            "run_id": str(leg.run_id),
+            "execution_id": str(execution.execution_id),
+            "workflow": execution.workflow,
+            "mode": execution.mode.value,
+        },
+        "recursion_limit": STEPS_PER_RUN,
+        "run_name": execution.workflow,
+    }
+
+
+def _refuse_changed(answers: list[Answered], pending: set[str], entry: Entry) -> None:
+    """A paused node that no longer exists would make resume "succeed" and the approval vanish."""
+    for answer in answers:
+        if answer.interrupt_id not in pending and answer.node not in entry.nodes:
+            raise GraphChanged(
+                f"the execution paused in node {answer.node!r} of version {answer.graph_version}; "
+                f"version {entry.version} has no such node. Deploy the old one to resume it"
+            )

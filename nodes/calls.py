@@ -1,0 +1,201 @@
+"""The story of a gated call: `check_calls` judges every call of a turn, `handle_call` makes one happen.
+
+All calls of a turn are one superstep, one task each, so an approved call acts whatever its siblings wait for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langgraph.types import interrupt
+from pydantic import ValidationError
+from typing_extensions import TypedDict
+
+from casework.approval import ApprovalRequest, Decision, approval_id_of
+from casework.errors import ArgumentsInvalid, CallRefused, OutcomeUnknown, ToolError
+from nodes.context import Context, Node
+from nodes.rulings import Ruling, ruling_on
+from nodes.specialist import HAND_OVER, hand_over_tool
+from nodes.state import HandOver, Outcome, PendingCall, State
+from nodes.workflow import Specialist, Workflow
+from policies import content
+from policies.verdict import Allow, NeedsApproval
+from tools.gate import Review, act, review
+
+ALLOWED = ["approve", "edit", "reject", "respond"]
+"""What an approver may answer to a tool call."""
+
+
+class OneCall(TypedDict):
+    """What a `handle_call` task is sent: its call, and the parts of the state that the gate needs."""
+
+    call: PendingCall
+    case: dict[str, str]
+    suspicions: list[str]
+
+
+def check_calls_node(workflow: Workflow) -> Node:
+    """Make the node that judges a turn: what may be made, what needs a person, what is answered with a refusal."""
+
+    async def check_calls(state: State, context: Context) -> dict[str, Any]:
+        specialist = workflow.specialist(state["route"]["specialist"])
+        proposal = state["messages"][-1]
+        if not isinstance(proposal, AIMessage):
+            return {"calls": []}
+        leaving = _leaving(workflow, specialist, proposal, state, context)
+        if leaving is not None:
+            return leaving
+        return await _judge(workflow, specialist, proposal, state, context)
+
+    return check_calls
+
+
+async def _judge(
+    workflow: Workflow, specialist: Specialist, proposal: AIMessage, state: State, context: Context
+) -> dict[str, Any]:
+    calls: list[PendingCall] = []
+    answers: list[AnyMessage] = []
+    broken = False
+    for call in proposal.tool_calls:
+        name, call_id = call["name"], str(call["id"])
+        try:
+            if name == HAND_OVER:
+                raise ArgumentsInvalid("hand_over: name another specialist, and say what is left for them")
+            judged = await review(specialist.caller(), name, call["args"], call_id, context.scope(state))
+        except ArgumentsInvalid as error:
+            broken = True
+            answers.append(_tell(name, call_id, f"Error: {error.message}"))
+            context.journal.note("call.broken", tool=name, call_id=call_id, error=error.message)
+        except CallRefused as error:
+            answers.append(_tell(name, call_id, f"Refused: {error.message}"))
+            context.journal.note("call.denied", tool=name, call_id=call_id, reason=error.message)
+        else:
+            calls.append(_pending(specialist, judged, proposal.text, context))
+    missteps = state.get("missteps", 0) + 1 if broken else 0
+    spent = {"tool_calls": len(proposal.tool_calls)}
+    return {"calls": calls, "messages": answers, "missteps": missteps, "spent": spent}
+
+
+def _pending(specialist: Specialist, judged: Review, thought: str, context: Context) -> PendingCall:
+    call, verdict = judged.call, judged.verdict
+    args = call.args.model_dump(mode="json")
+    asks = isinstance(verdict, NeedsApproval)
+    context.journal.note(
+        "call.checked",
+        tool=call.tool.name,
+        call_id=call.call_id,
+        args=args,
+        verdict="needs_approval" if asks else "allow",
+        reason=verdict.reason,
+        policy="allow" if isinstance(judged.policy, Allow) else "needs_approval",
+    )
+    request = None
+    if isinstance(verdict, NeedsApproval):
+        request = ApprovalRequest(
+            tool_call_id=call.call_id,
+            name=call.tool.name,
+            args=args,
+            description=call.tool.describe(call.args),
+            approval_id=approval_id_of(context.execution_id, call.call_id, call.digest),
+            digest=call.digest,
+            reasons=verdict.reason.split("; "),
+            role=verdict.role,
+            votes=verdict.votes,
+            allowed=ALLOWED,
+            expires_at=context.resources.clock() + context.resources.settings.approval_deadline,
+            specialist=specialist.name,
+            thought=thought,
+        )
+    return PendingCall(
+        call_id=call.call_id,
+        tool=call.tool.name,
+        args=args,
+        specialist=specialist.name,
+        approval=request.model_dump(mode="json") if request else None,
+    )
+
+
+def _leaving(
+    workflow: Workflow, specialist: Specialist, proposal: AIMessage, state: State, context: Context
+) -> dict[str, Any] | None:
+    """A hand-over or an escalation ends the specialist's turn: every call of it is answered, none is made."""
+    for call in proposal.tool_calls:
+        try:
+            if call["name"] == HAND_OVER:
+                update = _handed_over(workflow, specialist, call["args"], state)
+            elif call["name"] == workflow.escalation.name:
+                args = workflow.escalation.args.model_validate(dict(call["args"])).model_dump(mode="json")
+                update = {"outcome": _escalated(args["reason"], args["summary"], args)}
+            else:
+                continue
+        except ValidationError:
+            continue  # judged with the others: told to the model as a broken call
+        answers = [_tell(c["name"], str(c["id"]), "Not made: the case left you.") for c in proposal.tool_calls]
+        context.journal.note("specialist.left", specialist=specialist.name, by=call["name"], args=call["args"])
+        return {"calls": [], "messages": answers, "spent": {"tool_calls": 1}, **update}
+    return None
+
+
+def _handed_over(workflow: Workflow, specialist: Specialist, args: Mapping[str, Any], state: State) -> dict[str, Any]:
+    """Raises ValidationError for a broken hand-over."""
+    asked = hand_over_tool(workflow, specialist).model_validate(dict(args)).model_dump()
+    if len(state.get("handovers", [])) >= workflow.limits.handovers:
+        return {"outcome": _escalated(f"handed over {workflow.limits.handovers} times already", asked["summary"])}
+    turn = state["messages"][-1]
+    read = len(state["messages"]) + (len(turn.tool_calls) if isinstance(turn, AIMessage) else 0)
+    entry = HandOver(by=specialist.name, to=asked["specialist"], summary=asked["summary"], at=read)
+    return {"handovers": [entry]}
+
+
+def handle_call_node(workflow: Workflow) -> Node:
+    """Make the node that carries one call through: wait for its approval if it needs one, then act."""
+
+    async def handle_call(sent: OneCall, context: Context) -> dict[str, Any]:
+        call = sent["call"]
+        answer: Decision | None = None
+        if call["approval"] is not None:
+            answer = interrupt(call["approval"], response_schema=Decision)
+        ruling = await ruling_on(call, answer, context) if answer is not None else Ruling(call["args"], votes=0)
+        if ruling.answer is not None:
+            context.journal.note("call.answered", tool=call["tool"], call_id=call["call_id"], answer=ruling.answer)
+            return {"messages": [_tell(call["tool"], call["call_id"], ruling.answer)], "outcome": ruling.outcome}
+        return await _carry_out(workflow.specialist(call["specialist"]), sent, ruling, context)
+
+    return handle_call
+
+
+async def _carry_out(specialist: Specialist, sent: OneCall, ruling: Ruling, context: Context) -> dict[str, Any]:
+    """Act, and turn every failure of the tool into an answer: an error of one call must not cancel its siblings."""
+    name, call_id = sent["call"]["tool"], sent["call"]["call_id"]
+    scope = context.scope(State(case=sent["case"], suspicions=sent["suspicions"]))
+    try:
+        result = await act(specialist.caller(), name, ruling.args, call_id, scope, ruling.votes)
+    except OutcomeUnknown as doubt:
+        context.journal.note("call.unknown", tool=name, call_id=call_id, error=doubt.message)
+        reason = f"nobody knows whether {name} happened: {doubt.message}"
+        told = _tell(name, call_id, "The outcome of this call is not known. A person checks it.")
+        return {"messages": [told], "outcome": _escalated(reason, "")}
+    except CallRefused as error:
+        context.journal.note("call.denied", tool=name, call_id=call_id, reason=error.message)
+        return {"messages": [_tell(name, call_id, f"Refused: {error.message}")]}
+    except ToolError as error:
+        context.journal.note("call.failed", tool=name, call_id=call_id, error=error.message)
+        return {"messages": [_tell(name, call_id, f"Error: {error.message}")]}
+    tool = specialist.caller().tools[name]
+    text = json.dumps(result, ensure_ascii=False)
+    context.journal.note("call.succeeded", tool=name, call_id=call_id, result=result)
+    told = _tell(name, call_id, ruling.note + (content.fence(text, name) if tool.untrusted else text))
+    return {"messages": [told], "succeeded": [name], "untrusted_read": tool.untrusted}
+
+
+def _escalated(reason: str, summary: str, args: dict[str, Any] | None = None) -> Outcome:
+    outcome = Outcome(status="escalated", reason=reason, summary=summary)
+    return Outcome(**outcome, args=args) if args else outcome
+
+
+def _tell(name: str, call_id: str, text: str) -> ToolMessage:
+    """The answer to one call; its own id makes it the same message when the node runs again."""
+    return ToolMessage(text, name=name, tool_call_id=call_id, id=f"tool_{call_id}")

@@ -1,0 +1,176 @@
+"""Models: the only place a provider is named, and the one way a model is called.
+
+Half an answer is no answer: a message counts only with a finish reason that says it is whole.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from genai_prices import Usage, calc_price
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_openai import ChatOpenAI
+
+from casework.errors import CaseworkError, SettingsInvalid
+from casework.settings import OFFLINE, Settings
+from casework.telemetry import logger
+from nodes.offline import OfflineModel, OfflineRules, know_nothing
+from tools.gate import MALFORMED
+
+log = logger(__name__)
+
+WHOLE = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use", "stop_sequence", "completed"})
+"""Finish reasons of an answer that is complete; any other (length, content_filter, none at all) is no answer."""
+
+RETRIES = 2
+"""Of one model call, by the provider's client, on 429, 5xx and lost connections; with backoff and Retry-After."""
+
+
+class ModelUnavailable(CaseworkError):
+    """The model could not be reached, or broke off. The run is tried again later."""
+
+
+class ModelRefused(CaseworkError):
+    """The model ended its answer early (filter or length). A person must take the case."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One whole answer of a model, and what it cost."""
+
+    message: AIMessage
+    """Every tool call has a fresh unique id; arguments that were not JSON stand under `MALFORMED`."""
+    spent: dict[str, int]
+    """model_calls, tokens, cost_microusd."""
+    model: str
+
+
+class Models:
+    """Makes chat models by role, from the settings. One per process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._made: dict[str, BaseChatModel] = {}
+
+    def get(self, role: str, persona: str, rules: OfflineRules | None) -> BaseChatModel:
+        """The model for a role; offline, the one that plays `persona` by the workflow's rules.
+
+        Raises SettingsInvalid for a spec that names no model.
+        """
+        spec = self.settings.model_for(role)
+        if spec == OFFLINE:
+            return OfflineModel(role=persona, rules=rules or know_nothing)
+        if spec not in self._made:
+            self._made[spec] = self._make(spec)
+        return self._made[spec]
+
+    def _make(self, spec: str) -> BaseChatModel:
+        kind, _, name = spec.partition(":")
+        timeout = self.settings.model_timeout.total_seconds()
+        if not name:
+            raise SettingsInvalid(f"model {spec!r}: write provider:model, module:factory or {OFFLINE}")
+        if kind == "openai":
+            return ChatOpenAI(
+                model=name,
+                api_key=self.settings.openai_api_key,
+                base_url=self.settings.openai_base_url,
+                timeout=timeout,
+                max_retries=RETRIES,
+                stream_usage=True,
+            )
+        if kind == "anthropic":
+            provider = _load(spec, "langchain_anthropic", "ChatAnthropic", "pip install 'casework[anthropic]'")
+            made = provider(model=name, api_key=self.settings.anthropic_api_key, timeout=timeout, max_retries=RETRIES)
+        else:
+            made = _load(spec, kind, name, "is it installed, and spelt module:factory?")()
+        if not isinstance(made, BaseChatModel):
+            raise SettingsInvalid(f"model {spec!r} made a {type(made).__name__}, not a LangChain chat model")
+        return made
+
+
+def _load(spec: str, module: str, name: str, hint: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsInvalid(f"model {spec!r} cannot be loaded ({error}); {hint}") from error
+
+
+async def call_model(
+    model: BaseChatModel, messages: Sequence[BaseMessage], tools: Sequence[Any], *, choice: str | None = None
+) -> Turn:
+    """Ask once, with these tools bound; `choice` forces one of them.
+
+    Raises ModelUnavailable (try the run again), ModelRefused (a person must take over).
+    """
+    bound: Runnable[Any, AIMessage] = model
+    if tools:
+        bound = model.bind_tools(tools, tool_choice=choice) if choice else model.bind_tools(tools)
+    whole: AIMessageChunk | None = None
+    try:
+        async for chunk in bound.astream(list(messages)):
+            part = chunk if isinstance(chunk, AIMessageChunk) else AIMessageChunk(**chunk.model_dump(exclude={"type"}))
+            whole = part if whole is None else whole + part
+    except Exception as error:
+        if isinstance(error, CaseworkError):
+            raise
+        log.warning("model.failed", error=type(error).__name__, detail=str(error)[:300])
+        raise ModelUnavailable(f"the model failed: {type(error).__name__}: {str(error)[:200]}") from error
+    if whole is None:
+        raise ModelUnavailable("the model answered nothing")
+    reason = whole.response_metadata.get("finish_reason") or whole.response_metadata.get("stop_reason")
+    if reason is None:
+        raise ModelUnavailable("the model's answer broke off: it came without a finish reason")
+    if reason not in WHOLE:
+        raise ModelRefused(f"the model ended its answer early: {reason}")
+    return _turn(whole, _name(model))
+
+
+def _turn(whole: AIMessageChunk, model: str) -> Turn:
+    calls = [{"name": c["name"], "args": c["args"], "id": _fresh_id()} for c in whole.tool_calls]
+    calls += [
+        {"name": c["name"] or "", "args": {MALFORMED: (c["args"] or "")[:2000]}, "id": _fresh_id()}
+        for c in whole.invalid_tool_calls
+    ]
+    usage = whole.usage_metadata
+    tokens_in, tokens_out = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
+    message = AIMessage(
+        content=whole.text,
+        tool_calls=calls,
+        usage_metadata=usage,
+        response_metadata={"model_name": model},
+        id=f"ai_{uuid4().hex}",
+    )
+    spent = {
+        "model_calls": 1,
+        "tokens": tokens_in + tokens_out,
+        "cost_microusd": _cost_microusd(model, tokens_in, tokens_out),
+    }
+    return Turn(message, spent, model)
+
+
+def _fresh_id() -> str:
+    """Ours, unique for ever: providers repeat `call_0` from turn to turn, and some send none."""
+    return f"call_{uuid4().hex}"
+
+
+def _name(model: BaseChatModel) -> str:
+    if isinstance(model, OfflineModel):
+        return OFFLINE
+    return str(getattr(model, "model_name", None) or getattr(model, "model", None) or model._llm_type)
+
+
+def _cost_microusd(model: str, tokens_in: int, tokens_out: int) -> int:
+    """Price of one call, in millionths of a US dollar; 0 for a model whose price is not known."""
+    if model == OFFLINE:
+        return 0
+    try:
+        price = calc_price(Usage(input_tokens=tokens_in, output_tokens=tokens_out), model_ref=model)
+    except LookupError:
+        return 0
+    return round(price.total_price * 1_000_000)

@@ -1,0 +1,1 @@
+"""What agents may do. Pure functions of arguments, actor and facts; an auditor starts reading here."""

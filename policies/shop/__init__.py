@@ -1,0 +1,1 @@
+"""The demo shop's rules about money, orders and addresses."""

@@ -1,0 +1,90 @@
+"""One process's service: everything the API, the pages and the worker stand on, opened once and handed down."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from casework.decisions import Decisions
+from casework.errors import SettingsInvalid
+from casework.identity import Identity
+from casework.legs import Legs
+from casework.resources import Resources, open_resources
+from casework.settings import Settings
+from casework.store import Store
+from graphs.catalog import Catalog, open_services
+from graphs.deciding import Deciding
+from graphs.runner import Runner
+from nodes.workflow import Services
+from server.jobs import Queue, Worker, open_queue, worker_name
+
+PEPPER_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Service:
+    """Live parts of one process."""
+
+    resources: Resources
+    catalog: Catalog
+    services: Mapping[str, Services]
+    queue: Queue
+    store: Store
+    decisions: Decisions
+    deciding: Deciding
+    identity: Identity
+
+    def worker(self) -> Worker:
+        """A worker on these parts. At most one per process."""
+        legs = Legs(self.resources.engine, self.queue)
+        runner = Runner(legs, self.catalog, self.resources, self.services, worker_name())
+        return Worker(self.queue, runner, legs, self.decisions, self.resources)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, database_url: str) -> AsyncIterator[Service]:
+    """Open everything on a migrated database; closes it on leaving. Raises SettingsInvalid, GraphInvalid."""
+    catalog = Catalog.load(settings.config)
+    async with (
+        open_resources(settings, database_url) as resources,
+        open_services(catalog, settings) as services,
+        open_queue(resources) as queue,
+    ):
+        store = Store(resources.engine, queue)
+        decisions = Decisions(resources.engine, queue)
+        yield Service(
+            resources=resources,
+            catalog=catalog,
+            services=services,
+            queue=queue,
+            store=store,
+            decisions=decisions,
+            deciding=Deciding(decisions, store, catalog, resources, services),
+            identity=Identity(resources.engine, pepper(settings)),
+        )
+
+
+async def prepare(service: Service) -> None:
+    """Fill the demo companies of workflows that bring one. Repeatable."""
+    for entry in service.catalog:
+        if entry.workflow is not None and entry.workflow.prepare is not None:
+            await entry.workflow.prepare(service.resources.engine, service.services[entry.name])
+
+
+def pepper(settings: Settings) -> str:
+    """The secret that API keys are hashed with. With the embedded database one is generated and kept.
+
+    Raises SettingsInvalid when another database is used without one.
+    """
+    if settings.key_pepper is not None:
+        return settings.key_pepper.get_secret_value()
+    if not settings.embedded:
+        raise SettingsInvalid("set CASEWORK_KEY_PEPPER to a long random secret: API keys are hashed with it")
+    kept = settings.data_dir / "pepper"
+    if not kept.exists():
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        kept.touch(mode=0o600)
+        kept.write_text(secrets.token_urlsafe(PEPPER_BYTES))
+    return kept.read_text()

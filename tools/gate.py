@@ -1,0 +1,154 @@
+"""The gate every tool call passes, twice: `review` judges a proposal, `act` judges it again and makes it happen.
+
+No model decides here. Arguments → tool list → permission → policies → mode → ledger → tool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from pydantic import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from casework.approval import digest_of
+from casework.errors import ArgumentsInvalid, CallRefused, OutcomeUnknown, ToolError, ToolFailed, WorkerSignal
+from casework.execution import Mode
+from casework.telemetry import logger
+from policies.verdict import Deny, NeedsApproval, Verdict, strictest
+from tools import ledger
+from tools.ledger import Call, Result
+from tools.scope import Caller, Scope
+from tools.spec import Effect, Tool
+
+log = logger(__name__)
+
+MALFORMED = "__malformed__"
+"""Key under which arguments that were not JSON travel, as the model wrote them."""
+
+DATABASE_GONE = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+"""Whether a commit arrived is not known after these: the run is tried again, and the ledger knows."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """What the gate thinks of one proposed call."""
+
+    call: Call
+    verdict: Verdict
+    """With the mode: what decides whether a person is asked."""
+    policy: Verdict
+    """Without the mode: what the rules alone say."""
+
+
+async def review(caller: Caller, name: str, args: Mapping[str, Any], call_id: str, scope: Scope) -> Review:
+    """Judge a proposed call. Raises ArgumentsInvalid (the call is broken), CallRefused (it is not allowed)."""
+    call = _parse(caller, name, args, call_id)
+    async with scope.resources.engine.connect() as db:
+        policy = await _judge(caller, call, scope, db)
+    if isinstance(policy, Deny):
+        raise CallRefused(policy.reason)
+    return Review(call, _with_mode(call.tool, policy, scope), policy)
+
+
+async def act(
+    caller: Caller, name: str, args: Mapping[str, Any], call_id: str, scope: Scope, approved_votes: int
+) -> Result:
+    """Make a call happen, judging it again first: hours may have passed.
+
+    `approved_votes`: how many people's approval stands behind exactly these arguments; 0 when none was needed.
+    Raises ToolError (tell the model), OutcomeUnknown (a person must look), WorkerSignal (stop the run),
+    and what the database raises when it is gone (the run is tried again).
+    """
+    call = _parse(caller, name, args, call_id)
+
+    async def check(db: AsyncConnection) -> None:
+        verdict = await _judge(caller, call, scope, db)
+        if isinstance(verdict, Deny):
+            raise CallRefused(verdict.reason)
+        needed = _with_mode(call.tool, verdict, scope)
+        if isinstance(needed, NeedsApproval) and needed.votes > approved_votes:
+            raise CallRefused(f"not made: it needs a person's approval now ({needed.reason}); propose it again")
+
+    try:
+        match call.tool.effect:
+            case Effect.READ:
+                return await _read(call, scope)
+            case Effect.TRANSACTIONAL:
+                async with asyncio.timeout(call.tool.timeout_s):
+                    return await ledger.transact(call, scope, check)
+            case _:
+                return await ledger.send(call, scope, check, lambda attempt: _outside(call, scope, attempt))
+    except (ToolError, OutcomeUnknown, WorkerSignal, *DATABASE_GONE):
+        raise
+    except TimeoutError as error:
+        raise ToolFailed(f"{name} took longer than {call.tool.timeout_s:g} s; nothing was changed") from error
+    except Exception as error:
+        log.exception("tool.crashed", tool=name, call_id=call_id)
+        if call.tool.effect.outside:
+            raise await ledger.doubt(call, scope, f"{name} broke off ({type(error).__name__})") from error
+        raise ToolFailed(f"{name} failed ({type(error).__name__}); nothing was changed") from error
+
+
+def _parse(caller: Caller, name: str, args: Mapping[str, Any], call_id: str) -> Call:
+    tool = caller.tools.get(name)
+    if tool is None:
+        raise ArgumentsInvalid(f"there is no tool {name!r} here; yours are {', '.join(sorted(caller.tools))}")
+    if tool.permission not in caller.permissions:
+        raise CallRefused(f"{caller.name} does not hold the permission {tool.permission}")
+    if MALFORMED in args:
+        raise ArgumentsInvalid(f"the arguments of {name} are not a JSON object; send them again, complete")
+    try:
+        parsed = tool.args.model_validate(dict(args))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()[:5])
+        raise ArgumentsInvalid(f"{name}: {problems}") from error
+    return Call(call_id, tool, parsed, digest_of(name, parsed.model_dump(mode="json")))
+
+
+async def _judge(caller: Caller, call: Call, scope: Scope, db: AsyncConnection) -> Verdict:
+    verdicts = [policy(call.tool.name, call.args, scope.actor) for policy in caller.policies]
+    if call.tool.policy is not None:
+        context = scope.context(call.call_id, db)
+        facts = await call.tool.facts(call.args, context) if call.tool.facts is not None else None
+        verdicts.append(call.tool.policy(call.args, scope.actor, facts))
+    return strictest(verdicts)
+
+
+def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
+    """What the mode and the screening add to the rules. Reads, and handing over to a person, never ask."""
+    if not tool.writes or not tool.asks:
+        return policy
+    asks: list[Verdict] = [policy]
+    if scope.mode is Mode.COPILOT:
+        asks.append(NeedsApproval("this workflow runs in copilot mode: every write asks"))
+    if scope.suspicions:
+        asks.append(NeedsApproval(f"the request may carry injected instructions: {', '.join(scope.suspicions)}"))
+    return strictest(asks) if len(asks) > 1 else policy
+
+
+async def _read(call: Call, scope: Scope) -> Result:
+    async with asyncio.timeout(call.tool.timeout_s), scope.resources.engine.connect() as db:
+        return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
+
+
+async def _outside(call: Call, scope: Scope, attempt: int) -> Result:
+    """One outside call. What is neither a result nor a definite refusal may have happened: unknown."""
+    try:
+        async with asyncio.timeout(call.tool.timeout_s):
+            return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, None, attempt)))
+    except (ToolFailed, OutcomeUnknown):
+        raise
+    except ToolError as error:
+        raise ToolFailed(error.message) from error
+    except TimeoutError as error:
+        raise OutcomeUnknown(f"{call.tool.name} did not answer within {call.tool.timeout_s:g} s") from error
+    except Exception as error:
+        log.exception("tool.crashed", tool=call.tool.name, call_id=call.call_id)
+        raise OutcomeUnknown(
+            f"{call.tool.name} broke off after it may have been sent ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,71 @@
+"""The tool that pays money back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from casework.errors import ToolFailed
+from policies.shop.money import Money, display
+from policies.shop.refunds import RefundArgs, RefundReason, refund_policy
+from tools.shop.payments_client import PaymentsClient
+from tools.shop.refund_records import effect_key, refund_facts, reserve_refund, reserved_charge, settle
+from tools.shop.tables import RefundState
+from tools.spec import Effect, ToolContext, tool
+
+
+class Refund(BaseModel):
+    """A refund the payment provider accepted."""
+
+    order_id: str
+    amount: Money
+    reason: RefundReason
+    provider_ref: str
+    """The provider's id of the refund."""
+
+
+async def settle_refund(args: RefundArgs, result: Mapping[str, Any] | None, ctx: ToolContext) -> None:
+    """Write down how it ended; None frees the money that was set aside. `result` is a Refund as the ledger keeps it."""
+    if result is None:
+        await settle(ctx, RefundState.FAILED, None)
+    else:
+        await settle(ctx, RefundState.SUCCEEDED, Refund.model_validate(result).provider_ref)
+
+
+@tool(
+    effect=Effect.KEYED,
+    permission="refund:create",
+    policy=refund_policy,
+    facts=refund_facts,
+    reserve=reserve_refund,
+    settle=settle_refund,
+    summary=lambda args: f"Refund {display(args.amount_minor)} on order {args.order_id} ({args.reason})",
+)
+async def issue_refund(args: RefundArgs, ctx: ToolContext) -> Refund:
+    """Pay money back to the card an order was paid with. This cannot be undone.
+
+    Only for an order of the case's customer, up to what was paid and not yet refunded, once per order and reason,
+    within 30 days after delivery (60 days after ordering when it never arrived). Up to 100.00 EUR per order at once;
+    above that a person must agree, above 500.00 EUR two. `amount_minor` is in cents: 49.90 EUR is 4990. Read the
+    order first and refund what its lines or payments show, not what the ticket claims. Returns the provider's
+    reference; the money arrives in 5 to 10 days. Fails, with nothing paid, when the provider declines.
+    """
+    charge_id = await reserved_charge(ctx)
+    if charge_id is None:
+        raise ToolFailed("no money was set aside for this refund, and nothing was sent")
+    refund = await ctx.service(PaymentsClient).create_refund(
+        charge_id=charge_id,
+        amount_minor=args.amount_minor,
+        idempotency_key=ctx.key,
+        metadata={"order_id": args.order_id, "reason": args.reason.value, "effect_key": effect_key(ctx)},
+    )
+    if refund.status in ("failed", "canceled"):
+        raise ToolFailed(f"the payment provider could not pay the refund out: it is {refund.status}")
+    return Refund(
+        order_id=args.order_id,
+        amount=Money.of(refund.amount),
+        reason=args.reason,
+        provider_ref=refund.id,
+    )
