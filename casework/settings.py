@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     reconcile_every: timedelta = timedelta(seconds=10)
     """How often executions that should run but have no live lease are woken again."""
 
-    log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
+    log_format: Annotated[str, Field(pattern="^(auto|json|console)$")] = "auto"
+    """auto: readable when a person watches (stderr is a terminal), else JSON."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 
     @field_validator("database_url", "key_pepper", "openai_api_key", "anthropic_api_key", mode="before")

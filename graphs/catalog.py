@@ -78,6 +78,11 @@ class Catalog:
         return self._entries[name]
 
     @classmethod
+    def of(cls, builders: Mapping[str, StateGraph[Any, Any, Any, Any]]) -> Catalog:
+        """Of builders at hand, without a langgraph.json."""
+        return cls({name: _entry(name, _Target(path=name), builder) for name, builder in builders.items()})
+
+    @classmethod
     def load(cls, config: Path) -> Catalog:
         """Import every graph of a langgraph.json. Raises GraphInvalid with what to correct."""
         try:

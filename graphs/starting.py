@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from casework.actor import Actor
 from casework.errors import InputInvalid
-from casework.execution import Execution
+from casework.execution import Execution, Mode
 from casework.resources import Resources
 from casework.store import Store
 from graphs.catalog import Catalog, Entry
@@ -24,15 +24,19 @@ async def start(
     workflow: str,
     input_: Mapping[str, Any],
     idempotency_key: str | None = None,
+    mode: Mode | None = None,
 ) -> tuple[Execution, bool]:
     """Accept an execution. Returns it, and whether it is new.
 
+    `mode`: None is the workflow's own; a caller may ask for a more careful one, never for a freer one.
     Raises NotFound (no such workflow, or the input names what is not there), InputInvalid, IdempotencyKeyReused.
     """
     entry = catalog.get(workflow)
+    own = resources.settings.mode(workflow)
+    if mode is Mode.AUTONOMOUS and own is Mode.COPILOT:
+        raise InputInvalid(f"workflow {workflow} runs in copilot mode; ask for that, or for no mode", field="mode")
     opened = await _open(entry, resources, input_)
-    mode = resources.settings.mode(workflow)
-    return await store.create(actor, workflow, entry.version, mode, opened, idempotency_key)
+    return await store.create(actor, workflow, entry.version, mode or own, opened, idempotency_key)
 
 
 async def _open(entry: Entry, resources: Resources, input_: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,11 +8,14 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from casework.errors import ToolError
+from casework.telemetry import logger
 from nodes.context import Context, Node
 from nodes.state import Outcome, State
 from nodes.workflow import Workflow
 from tools.gate import act
 from tools.scope import Caller
+
+log = logger(__name__)
 
 ESCALATION_CALL = "escalation"
 """Call id of the machinery's own escalation: once per execution, whatever led to it."""
@@ -49,6 +52,7 @@ async def _hand_to_people(caller: Caller, name: str, args: Mapping[str, Any], st
     try:
         await act(caller, name, args, ESCALATION_CALL, context.scope(state), approved_votes=0)
     except ToolError as error:
+        log.error("escalation.failed", error=error.message)
         context.journal.note("escalation.failed", error=error.message)
 
 

@@ -89,6 +89,10 @@ async def send(call: Call, scope: Scope, check: Check, run: Callable[[int], Awai
     try:
         result = await run(entry.attempt)
     except ToolFailed as failure:
+        if entry.found:  # this try did not arrive, but nobody knows about the one that a crash cut off
+            why = f"an earlier try broke off, and asking again failed: {failure.message}"
+            await _end(call, scope, "unknown", entry.attempt, error=why)
+            raise OutcomeUnknown(why) from failure
         await _end(call, scope, "failed", entry.attempt, error=failure.message)
         raise
     except OutcomeUnknown as doubt:

@@ -105,7 +105,7 @@ class Tool:
     reserve: ToolFunction | None = None
     """Outside tools: (args, ctx), in the transaction that commits `started`; raises ToolError to refuse."""
     settle: Callable[[Any, Any, ToolContext], Awaitable[None]] | None = None
-    """Outside tools: (args, result or None when it failed, ctx), in the transaction that commits done or failed."""
+    """Outside tools: (args, result as JSON or None when it failed, ctx), in the transaction that commits the end."""
     find: ToolFunction | None = None
     """Lookup tools: (args, ctx) → the earlier result, or None when it did not happen."""
     summary: Callable[[Any], str] | None = None

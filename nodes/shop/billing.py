@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodes.shop.house_rules import SHARED_PERMISSIONS, SHARED_TOOLS, instructions
+from nodes.shop.house_rules import LOST_AFTER_STANDSTILL, SHARED_PERMISSIONS, SHARED_TOOLS, instructions
 from nodes.workflow import Specialist
 from policies.shop.money import display
 from policies.shop.refunds import (
@@ -29,8 +29,9 @@ right amount, once.
 What to refund:
 - Damaged, faulty, wrong or missing goods: the price of the lines concerned, times the pieces concerned, as get_order
   shows them. The whole order only if all of it is concerned.
-- Never arrived: look at the parcel first. Not yet due: tell the customer the date. Lost: refund the order's total.
-  The carrier says delivered and the customer says no: escalate to shipping, that is not ours to judge.
+- Never arrived: look at the parcel first. Not yet due, or late but moving: say when it is due. No tracking event for
+  {LOST_AFTER_STANDSTILL.days} days: it is lost, refund what was paid. Delivered, says the carrier, and the customer
+  says no: escalate to shipping, that is not ours to judge.
 - Charged twice: get_order shows every charge. With two, refund the second whole; with one, say what was charged and
   when, and ask for the statement.
 - A price that fell, a discount, compensation: a matter of judgement. Escalate to billing with the facts.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from tools.shop.customers import get_customer
 from tools.shop.knowledge import search_knowledge
 from tools.shop.orders import get_order, list_orders
@@ -31,6 +33,9 @@ SHARED_PERMISSIONS = frozenset(
     }
 )
 
+LOST_AFTER_STANDSTILL = timedelta(days=10)
+"""How long a parcel's tracking must stand still before it counts as lost; our article on late parcels says so too."""
+
 HOW_TO_WORK = """\
 How to work a case:
 1. Read the ticket and the customer. Then find the order: by the number in the ticket, else by listing the customer's
@@ -39,7 +44,7 @@ How to work a case:
 2. Do what is yours to do, one step at a time, and look at each result before the next step.
 3. Write to the customer once, in the customer's language: what you did, what happens next, when. Plain, kind, short.
    If they are upset, say sorry once and mean it. Promise nothing that no tool has confirmed.
-4. Update the ticket: solved when nothing is left to do, pending when the customer must answer. Add a note for colleagues.
+4. Update the ticket: solved when nothing is left to do, pending when the customer must answer. Leave colleagues a note.
 5. End with one or two sentences saying how the case was resolved. You are then done.
 
 If the ticket holds a second problem that is another specialist's, do your part first, then hand over with a summary

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from nodes.shop.offline_lexicon import GOODS, LANGUAGE_WORDS
 from nodes.shop.offline_vocabulary import (
     ANGER,
     COMPLAINTS,
-    GOODS,
     HYPOTHETICAL,
-    LANGUAGE_WORDS,
     MONEY,
     NEGATION,
     PEOPLE_FIRST,
@@ -50,7 +49,7 @@ class Matter:
     order_id: str | None = None
     """As the text names it, nearest to the matter; None when it names none."""
     text: str = ""
-    """The sentences it stands in."""
+    """The sentences it stands in, one a line."""
     query: str = ""
     """For a question: English words to search our articles with."""
 
@@ -85,7 +84,7 @@ def read(subject_and_body: str) -> Reading:
     """Read a customer's text. Instructions in it are noted and left out."""
     visible = clean(subject_and_body)
     text, planted = _without_instructions(visible)
-    suspicious = tuple(dict.fromkeys([*suspicions(subject_and_body), *planted]))
+    suspicious = tuple(dict.fromkeys([*suspicions(subject_and_body), *suspicions(visible), *planted]))
     order_ids = tuple(dict.fromkeys(_order_ids(text)))
     return Reading(
         matters=_arranged(_matters(text, order_ids)),
@@ -171,7 +170,7 @@ def _matters(text: str, order_ids: tuple[str, ...]) -> list[Matter]:
             order_id = None if topic in PEOPLE_FIRST else latest
             key = (topic, order_id, query)
             before = found.get(key)
-            joined = f"{before.text} {sentence}" if before else sentence
+            joined = f"{before.text}\n{sentence}" if before else sentence
             found[key] = Matter(topic, order_id, joined, query)
     return list(found.values())
 

@@ -66,7 +66,8 @@ SIGNS: dict[Topic, re.Pattern[str]] = {
         r"\b(GDPR|DSGVO|RGPD)\b|\bpersonal data\b|\bcopy of (all )?(my|the) data|\bdata you (hold|have|store)",
         r"\b(delete|erase|remove|deletion of|erasure of)\b.{0,30}\b(my|all|customer)\b.{0,20}\b(data|account|profile)",
         r"\b(daten|konto)\b.{0,25}lösch|lösch\w*.{0,30}\b(daten|konto)\b|personenbezogen",
-        r"données personnelles|supprim\w+.{0,30}(données|compte)|datos personales|(borr|elimin)\w+.{0,25}(datos|cuenta)",
+        r"données personnelles|supprim\w+.{0,30}(données|compte)|datos personales",
+        r"(borr|elimin)\w+.{0,25}(datos|cuenta)",
     ),
     Topic.FRAUD: _any(
         r"\b(account|card)\b.{0,15}\b(hacked|stolen|compromised)|\bfraud|identity theft",
@@ -82,7 +83,8 @@ SIGNS: dict[Topic, re.Pattern[str]] = {
         r"\b(charged?|billed|debited|paid|taken|took|deducted|booked)\b.{0,40}\b(twice|two times|double|second time)\b",
         r"\bdouble[- ](charge|bill|payment|debit)|\bduplicate (charge|payment|debit)",
         r"\b(two|2) (\w+ )?(charges|payments|debits)\b|\bsecond (charge|payment|debit)\b",
-        r"(doppelt|zweimal|zwei mal)\w* .{0,20}(ab|belast|bezahl|berechn|buch|gebucht)|(zwei|doppelte) (abbuchung|zahlung)",
+        r"(doppelt|zweimal|zwei mal)\w* .{0,20}(ab|belast|bezahl|berechn|buch|gebucht)",
+        r"(zwei|doppelte) (abbuchung|zahlung)",
         r"(débit|prélev|pay|factur)\w*.{0,25}(deux fois|double)|(double|deux) (prélèvement|débit|paiement)",
         r"(cobr|carg|pag)\w*.{0,25}dos veces|doble (cargo|cobro)|dos (cargos|cobros)",
     ),
@@ -97,29 +99,37 @@ SIGNS: dict[Topic, re.Pattern[str]] = {
         r"\bremise\b|geste commercial|dédommag|bon d'achat|baissé|\bdescuento|compensación|rebajad",
     ),
     Topic.ADDRESS: _any(
-        r"\b(change|update|correct|wrong|new|different|another|old)\b.{0,25}\baddress|\baddress\b.{0,25}\b(change|wrong)",
+        r"\b(change|update|correct|wrong|new|different|another|old)\b.{0,25}\baddress",
+        r"\baddress\b.{0,25}\b(change|wrong)",
         r"\b(send|deliver|ship|redirect|forward)\b.{0,60}\b(instead\b(?! of a)|somewhere else|elsewhere)",
-        r"\b(send|deliver|ship|go|redirect)\b.{0,12} to my (office|work|mother|father|sister|brother|parents|neighbo|new)",
+        r"\b(send|deliver|ship|go|redirect)\b.{0,12} to my (office|work|mother|father|sister|brother|parents|new)",
         r"\bshould go to\b|(neue|andere|falsche|geändert)\w* .{0,12}(adresse|anschrift)|adresse .{0,12}(änder|falsch)",
-        r"umgezogen|umleiten|changement d.adresse|(autre|nouvelle|mauvaise|changer) .{0,12}adresse|livrer.{0,45}\bchez\b",
+        r"umgezogen|umleiten|changement d.adresse|(autre|nouvelle|mauvaise|changer) .{0,12}adresse",
+        r"livrer.{0,45}\bchez\b",
         r"(otra|nueva|cambi\w+) .{0,14}dirección|dirección .{0,15}(equivocada|nueva)|lieferadresse .{0,30}änder",
     ),
     Topic.CANCEL: _any(r"\bcancel", r"\bstornier|\bstorno", r"\bannul(er|ation|ez)\b", r"\banul(ar|en|e|ación)\b"),
     Topic.DAMAGED: _any(
-        r"\b(broken?|cracks?|cracked|shattered|smashed|chipped|damaged?|scratched|torn|tear of|dent(s|ed)?|bent|ripped)\b",
-        r"\bin pieces\b|\b(has|had|with) .{0,12}\b(hole|split)\b|\bsplit (when|in|across|down)|\bhad split\b|\bsnapped\b",
+        r"\b(broken?|cracks?|cracked|shattered|smashed|chipped|damaged?)\b",
+        r"\b(scratched|torn|tear of|dent(s|ed)?|bent|ripped)\b",
+        r"\bin pieces\b|\b(has|had|with) .{0,12}\b(hole|split)\b|\bsplit (when|in|across|down)|\bhad split\b",
+        r"\bsnapped\b",
         r"kaputt|beschädig|zerbroch|zerkratzt|zersprung|gesprungen|gerissen|verbogen|verbeult|scherben|\briss\b",
         r"\bcass(é|ée|és|ées)\b|abîmé|endommagé|brisé|fêlé|ébréché|déchiré|rayée?\b",
         r"\b(rot[oa]s?|dañad|rajad|agrietad|abollad|rasgad)",
     ),
     Topic.FAULTY: _any(
-        r"\bfaulty\b|\bdefect|\b(does not|doesn.t|won.t|will not) (work|turn on|switch|close|hold|light)|stopped working",
-        r"\b(came|coming|comes|fell|falling) (off|apart)\b|\bpeel|\bflak(es|ing)\b|\bwobbl|manufactur\w+ (fault|defect)",
-        r"\bdefekt|funktioniert nicht|geht nicht (an|mehr)|wackelt|défectueu|ne (marche|fonctionne)|defectuos|no funciona",
+        r"\bfaulty\b|\bdefect|\b(does not|doesn.t|won.t|will not) (work|turn on|switch|close|hold|light)",
+        r"stopped working",
+        r"\b(came|coming|comes|fell|falling) (off|apart)\b|\bpeel|\bflak(es|ing)\b|\bwobbl",
+        r"manufactur\w+ (fault|defect)",
+        r"\bdefekt|funktioniert nicht|geht nicht (an|mehr)|wackelt|défectueu|ne (marche|fonctionne)|defectuos",
+        r"no funciona",
     ),
     Topic.WRONG_ITEM: _any(
         r"\bwrong (item|product|colou?r|size|article|one|thing|goods|(?!address|amount)\w+ (in|sent|delivered))\b",
-        r"\binstead of (the|a|an|my|what)\b|\bnot (what|the one|the \w+) (I|we) ordered|\bsomething else\b.{0,20}\b(box|parcel)",
+        r"\binstead of (the|a|an|my|what)\b|\bnot (what|the one|the \w+) (I|we) ordered",
+        r"\bsomething else\b.{0,20}\b(box|parcel)",
         r"\bordered\b.{0,80}(\band|\bbut|,|;)\s*(I |we )?(received|got)\b",
         r"falsche\w* (artikel|farbe|größe|produkt|ware|geliefert)|\bstatt (der|des|dem|einer?)\b|nicht bestellt",
         r"mauvais\w* (article|couleur|produit|taille)|au lieu (de|du)|equivocad|en (lugar|vez) de",
@@ -134,12 +144,15 @@ SIGNS: dict[Topic, re.Pattern[str]] = {
         r"zurückgeschickt|zurückgesendet|\b(ai|avons) (déjà )?(renvoyé|retourné)|\b(he|hemos) (ya )?devuelto",
     ),
     Topic.TRACK: _any(
-        r"\bwhere('s| is| are| has)?\b.{0,50}(parcel|package|order|delivery|shipment|\bO-\d|\bis\b|got to)|\bwhereabouts\b",
+        r"\bwhere('s| is| are| has)?\b.{0,50}(parcel|package|order|delivery|shipment|\bO-\d|\bis\b|got to)",
+        r"\bwhereabouts\b",
         r"\bwhen\b.{0,60}\b(arriv\w+|delivered|come|get here|expect)|\b(which|what) day\b.{0,25}\bexpect|\btracking\b",
         r"\b(has|have)(n't| not|nt)\b.{0,25}\b(arrived|come|received|turned up)|\bnot (yet )?(arrived|received|here)\b",
         r"\bnever (arrived|came|received|turned up|showed up|got)|\bstill (waiting|no sign)|\bno parcel\b",
-        r"\b(late|delayed|overdue)\b|\bshould have (been here|arrived)|\b(is|got|been|gone|went) lost\b|\blost (in|parcel)",
-        r"\bwo (ist|bleibt|steckt)\b|(nicht|nie) (angekommen|erhalten|geliefert|da)\b|verspät|sendungsverfolg|wann kommt",
+        r"\b(late|delayed|overdue)\b|\bshould have (been here|arrived)|\b(is|got|been|gone|went) lost\b",
+        r"\blost (in|parcel)",
+        r"\bwo (ist|bleibt|steckt)\b|(nicht|nie) (angekommen|erhalten|geliefert|da)\b|verspät|sendungsverfolg",
+        r"wann kommt",
         r"\boù (est|en est|se trouve|sont)\b|\b(pas|rien) (encore )?(reçu|arrivée?)|\bjamais (reçu|arrivé)|en retard",
         r"dónde (está|queda|anda)|por dónde va|no (ha|han|he) (llegado|recibido)|nunca (llegó|recibí)|retras(o|ado)",
     ),
@@ -174,6 +187,17 @@ RETURNS = Subject(
     "return unused item",
 )
 
+WARRANTY = Subject(_any(r"\bwarrant|\bguarantee\b|\bgarantie|\bgarantía|gewährleistung"), "two-year warranty")
+
+RESERVATIONS = Subject(
+    _any(
+        r"\breserv(ed|ation)|\b(not|nothing) .{0,12}(paid|charged)\b|\bwhen .{0,25}\b(charged?|debited)\b",
+        r"\bpayment (go|went|gone) (wrong|through)|vorgemerkt|reserviert|réserv(é|ation) .{0,20}(banc|cart|mont)",
+        r"wann .{0,25}(abgebucht|belastet)|reservad",
+    ),
+    "card charged reservation bank",
+)
+
 SUBJECTS = (
     RETURNS,
     Subject(
@@ -185,7 +209,7 @@ SUBJECTS = (
         "caring washing",
         with_goods=True,
     ),
-    Subject(_any(r"\bwarrant|\bguarantee\b|\bgarantie|\bgarantía|gewährleistung"), "two-year warranty"),
+    WARRANTY,
     Subject(
         _any(
             r"\bopening (hours|times)|\bare you open\b|\bopen on\b|öffnungszeit|geöffnet|d.ouverture|horario",
@@ -208,14 +232,7 @@ SUBJECTS = (
         ),
         "delivery times",
     ),
-    Subject(
-        _any(
-            r"\breserv(ed|ation)|\b(not|nothing) .{0,12}(paid|charged)\b|\bwhen .{0,25}\b(charged?|debited)\b",
-            r"\bpayment (go|went|gone) (wrong|through)|vorgemerkt|reserviert|réserv(é|ation) .{0,20}(banc|cart|mont)",
-            r"wann .{0,25}(abgebucht|belastet)|reservad",
-        ),
-        "card charged reservation bank",
-    ),
+    RESERVATIONS,
     Subject(
         _any(
             r"\b(when|how long)\b.{0,40}\brefund\w*\b.{0,25}\b(arrive|take|see|show|account)|\brefund.{0,15}how long",
@@ -239,38 +256,15 @@ ANGER = _any(
 NEGATION = _any(r"\b(don.t|do not|not|no|never|without|rather than|kein\w*|nicht|pas|sans|sin)\b[^.;]{0,28}$")
 """Text right before a word that takes its meaning away."""
 HYPOTHETICAL = _any(r"\b(if|in case|what happens (when|if)|suppose|falls|au cas où|en caso)\b")
-SOMEBODY_ELSE = _any(r"\b(another|different|other) (account|e-?mail)|anderes konto|autre compte|otra cuenta")
-
-LANGUAGE_WORDS = {
-    "en": frozenset("the and is my you of to for have it was i please that with this not can".split()),
-    "de": frozenset("der die das und ist ich nicht mein meine sie bitte mit für ein eine zu habe wie den auf".split()),
-    "fr": frozenset("le la les et est je mon ma pas vous pour une un des que avec bonjour ne du il".split()),
-    "es": frozenset("el los y es mi no por para una un que con hola me del se lo está cuando pedido".split()),
-}
-"""Small words that give a language away."""
-
-GOODS = {
-    "lampe": "lamp", "lámpara": "lamp", "schirm": "lampshade", "abat-jour": "lampshade", "pantalla": "lampshade",
-    "tisch": "table", "mesa": "table", "stuhl": "chair", "stühle": "chair", "chaise": "chair", "silla": "chair",
-    "kissen": "cushion", "coussin": "cushion", "cojín": "cushion", "cojin": "cushion", "teppich": "rug",
-    "tapis": "rug", "alfombra": "rug", "spiegel": "mirror", "miroir": "mirror", "espejo": "mirror",
-    "becher": "mug", "tasse": "mug", "taza": "mug", "kerze": "candle", "bougie": "candle", "vela": "candle",
-    "handtuch": "towel", "handtücher": "towel", "serviette": "towel", "toalla": "towel", "decke": "throw",
-    "plaid": "throw", "manta": "throw", "blanket": "throw", "laken": "sheet", "drap": "sheet", "sábana": "sheet",
-    "bettwäsche": "sheet", "regal": "shelf", "shelves": "shelf", "étagère": "shelf", "estante": "shelf",
-    "uhr": "clock", "horloge": "clock", "reloj": "clock", "korb": "basket", "panier": "basket", "cesta": "basket",
-    "brett": "board", "planche": "board", "tabla": "board", "tablett": "tray", "plateau": "tray",
-    "bandeja": "tray", "kessel": "kettle", "bouilloire": "kettle", "tetera": "kettle", "glas": "tumbler",
-    "gläser": "tumbler", "verre": "tumbler", "vaso": "tumbler", "bank": "bench", "banc": "bench", "banco": "bench",
-    "jarrón": "vase", "florero": "vase", "topf": "planter", "maceta": "planter", "leinen": "linen",
-    "eiche": "oak", "chêne": "oak", "roble": "oak", "nussbaum": "walnut", "noyer": "walnut", "holz": "wood",
-    "bois": "wood", "madera": "wood",
-}  # fmt: skip
-"""Goods and materials in other words than our titles use."""
-
-NUMBERS = {
-    "one": 1, "a": 1, "an": 1, "single": 1, "two": 2, "both": 2, "three": 3, "four": 4, "five": 5, "six": 6,
-    "ein": 1, "eine": 1, "einer": 1, "eines": 1, "zwei": 2, "beide": 2, "drei": 3, "vier": 4, "fünf": 5, "sechs": 6,
-    "un": 1, "une": 1, "deux": 2, "trois": 3, "quatre": 4, "cinq": 5,
-    "uno": 1, "una": 1, "dos": 2, "tres": 3, "cuatro": 4, "cinco": 5, "seis": 6,
-}  # fmt: skip
+NOTHING_CAME = _any(
+    r"\bno parcel\b|\bnothing (here|came|there|arrived)",
+    r"\b(never|not|n't|n’t) .{0,20}(arrived|received|come|came|got)\b",
+    r"\bnever (came|got|turned up)|\bthere is nothing\b|nichts (da|angekommen|erhalten)",
+    r"(nicht|nie) .{0,15}(erhalten|angekommen)",
+    r"(pas|rien|jamais) .{0,15}(reçu|arrivé)|no (ha|han|he|lo he) (llegado|recibido)|nunca .{0,10}(llegó|recib)",
+)
+"""The customer does not have what was sent."""
+ACCOUNT_ADDRESS = _any(
+    r"\b(account|profile|on file|my records)\b|\b(mein\w* konto|kundenkonto)\b|\bmon (compte|profil)\b",
+    r"\bmi (cuenta|perfil)\b",
+)

@@ -33,8 +33,8 @@ async def take(payments: PaymentsClient) -> str:
     return charge.id
 
 
-async def pay_back(payments: PaymentsClient, charge_id: str) -> ProviderRefund:
-    return await payments.create_refund(charge_id=charge_id, amount_minor=30_00, metadata={}, idempotency_key="refund")
+async def pay_back(payments: PaymentsClient, charge_id: str, key: str = "refund") -> ProviderRefund:
+    return await payments.create_refund(charge_id=charge_id, amount_minor=30_00, metadata={}, idempotency_key=key)
 
 
 async def ask_for(url: str, **fault: object) -> None:
@@ -104,8 +104,9 @@ async def test_the_book_survives_kill_9_and_a_half_written_line(tmp_path: Path) 
     async with standing_alone(book) as (_, url), client(url) as payments:
         assert await pay_back(payments, charge_id) == refund
         assert (await payments.get_charge(charge_id)).amount_refunded == 30_00
+        second = await pay_back(payments, charge_id, "refund-2")
     async with running_sandbox(book) as url, client(url) as payments:
-        assert await payments.list_refunds(charge_id) == [refund]
+        assert await payments.list_refunds(charge_id) == [second, refund]
 
 
 @contextlib.asynccontextmanager

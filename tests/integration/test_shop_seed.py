@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.schema import DropSchema
 
 from casework.actor import Actor
 from casework.errors import NotFound, ToolFailed
@@ -40,8 +41,23 @@ EFFECT_TOOLS: dict[str, tuple[Tool, dict[str, object]]] = {
 
 
 @pytest.fixture
-async def payments(tmp_path: Path) -> AsyncIterator[PaymentsClient]:
-    async with running_sandbox(tmp_path / "book.jsonl") as url, PaymentsClient(url, SANDBOX_KEY) as client:
+async def payments(payments_url: str) -> AsyncIterator[PaymentsClient]:
+    async with PaymentsClient(payments_url, SANDBOX_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def no_shop(engine: AsyncEngine) -> AsyncEngine:
+    """A database from which the filled shop was taken out."""
+    async with engine.begin() as db:
+        await db.execute(DropSchema("shop", cascade=True))
+    return engine
+
+
+@pytest.fixture
+async def new_payments(tmp_path: Path) -> AsyncIterator[PaymentsClient]:
+    """A provider that nobody ever paid through."""
+    async with running_sandbox(tmp_path / "new.jsonl") as url, PaymentsClient(url, SANDBOX_KEY) as client:
         yield client
 
 
@@ -57,15 +73,15 @@ async def snapshot(engine: AsyncEngine) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-async def test_the_shop_is_filled_fast_and_once(engine: AsyncEngine, payments: PaymentsClient) -> None:
-    await create_tables(engine)
-    await create_tables(engine)
+async def test_the_shop_is_filled_fast_and_once(no_shop: AsyncEngine, new_payments: PaymentsClient) -> None:
+    await create_tables(no_shop)
+    await create_tables(no_shop)
     began = time.perf_counter()
-    await seed(engine, payments, NOW)
+    await seed(no_shop, new_payments, NOW)
     assert time.perf_counter() - began < SEED_LIMIT_S
-    filled = await snapshot(engine)
-    await seed(engine, payments, datetime.now(UTC))
-    assert await snapshot(engine) == filled
+    filled = await snapshot(no_shop)
+    await seed(no_shop, new_payments, NOW + timedelta(days=3))
+    assert await snapshot(no_shop) == filled
     assert {name: len(filled[name]) for name in ("customers", "orders", "tickets", "articles")} == {
         "customers": 60,
         "orders": 200,
@@ -74,19 +90,26 @@ async def test_the_shop_is_filled_fast_and_once(engine: AsyncEngine, payments: P
     }
 
 
-async def test_two_processes_filling_at_once_fill_it_once(engine: AsyncEngine, payments: PaymentsClient) -> None:
-    await asyncio.gather(create_tables(engine), create_tables(engine))
-    await asyncio.gather(seed(engine, payments, NOW), seed(engine, payments, NOW))
-    async with engine.connect() as db:
+async def test_filling_it_anew_takes_no_payment_twice(
+    no_shop: AsyncEngine, payments: PaymentsClient, payments_book: Path
+) -> None:
+    before = await asyncio.to_thread(payments_book.read_bytes)
+    await create_tables(no_shop)
+    await seed(no_shop, payments, NOW)
+    assert await asyncio.to_thread(payments_book.read_bytes) == before
+
+
+async def test_two_processes_filling_at_once_fill_it_once(no_shop: AsyncEngine, payments: PaymentsClient) -> None:
+    await asyncio.gather(create_tables(no_shop), create_tables(no_shop))
+    await asyncio.gather(seed(no_shop, payments, NOW), seed(no_shop, payments, NOW))
+    async with no_shop.connect() as db:
         assert await count(db, customers) == 60
 
 
 async def test_what_the_shop_was_paid_is_what_the_provider_holds(engine: AsyncEngine, payments: PaymentsClient) -> None:
-    await create_tables(engine)
-    await seed(engine, payments, NOW)
     async with engine.connect() as db:
         ours = (await db.execute(select(charges.c.charge_id, charges.c.amount_minor))).all()
-        paid_back = dict((await db.execute(select(refunds.c.charge_id, refunds.c.amount_minor))).tuples().all())
+        paid_back = {row.charge_id: row.amount_minor for row in await db.execute(select(refunds))}
         dispatched = await db.scalar(
             select(func.count())
             .select_from(orders)
@@ -99,20 +122,18 @@ async def test_what_the_shop_was_paid_is_what_the_provider_holds(engine: AsyncEn
     ]
 
 
-async def test_a_provider_that_cannot_be_reached_leaves_the_shop_empty(engine: AsyncEngine) -> None:
-    await create_tables(engine)
+async def test_a_provider_that_cannot_be_reached_leaves_the_shop_empty(no_shop: AsyncEngine) -> None:
+    await create_tables(no_shop)
     async with PaymentsClient("http://127.0.0.1:1", SANDBOX_KEY, patience=Patience(tries=1)) as nobody:
         with pytest.raises(ToolFailed, match="nothing was sent"):
-            await seed(engine, nobody, NOW)
-    async with engine.connect() as db:
+            await seed(no_shop, nobody, NOW)
+    async with no_shop.connect() as db:
         assert await count(db, customers) == 0
 
 
 async def test_a_case_is_opened_for_the_tickets_own_customer_only(
     engine: AsyncEngine, payments: PaymentsClient
 ) -> None:
-    await create_tables(engine)
-    await seed(engine, payments, NOW)
     async with engine.connect() as db:
         opened = await open_ticket(SupportIntake(ticket_id="T-1042", user_id="C-1042"), db)
         assert opened["goal"] == "resolve ticket T-1042"
@@ -135,10 +156,8 @@ def test_every_ticket_has_a_right_outcome_about_orders_of_its_own_customer() -> 
 
 
 async def test_every_expected_effect_passes_the_shops_policies_with_the_expected_votes(
-    engine: AsyncEngine, payments: PaymentsClient
+    engine: AsyncEngine,
 ) -> None:
-    await create_tables(engine)
-    await seed(engine, payments, NOW)
     async with engine.connect() as db:
         for outcome in load_outcomes().values():
             assert await asked_votes(outcome, engine, db) == outcome.approvals, outcome.ticket
@@ -154,7 +173,7 @@ async def asked_votes(outcome: Outcome, engine: AsyncEngine, db: AsyncConnection
         key="key",
         case={"customer_id": str(customer_id), "ticket_id": outcome.ticket},
         actor=ADA,
-        now=NOW,
+        now=datetime.now(UTC),
         engine=engine,
         db=db,
     )

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,15 +24,13 @@ from tools.shop.knowledge import search_knowledge
 from tools.shop.orders import cancel_order, get_order, list_orders
 from tools.shop.payments import issue_refund
 from tools.shop.payments_client import PaymentsClient
-from tools.shop.sandbox_provider import SANDBOX_KEY, running_sandbox
-from tools.shop.seed import create_tables, seed, whole_shop
+from tools.shop.sandbox_provider import SANDBOX_KEY
 from tools.shop.services import shop_services
 from tools.shop.shipments import change_shipping_address, track_shipment
 from tools.shop.tables import RefundState, charges, orders, refunds, ticket_messages, tickets
 from tools.shop.tickets import escalate_to_human, get_ticket, reply_to_customer, update_ticket
 from tools.spec import Effect, Tool, ToolContext
 
-NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 EXECUTION = UUID(int=42)
 ALL_TOOLS = (
     get_ticket,
@@ -49,8 +46,6 @@ ALL_TOOLS = (
     issue_refund,
     search_knowledge,
 )
-WRITTEN_ORDERS = 48
-"""How many orders are written by hand; the bulk around them is left out here."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class Desk:
             key=f"{EXECUTION}:{call_id}",
             case={"customer_id": f"C-{self.number}", "ticket_id": f"T-{self.number}"},
             actor=Actor(actor_id="ada"),
-            now=NOW,
+            now=datetime.now(UTC),
             engine=self.engine,
             db=db,
             services={PaymentsClient: self.payments},
@@ -113,14 +108,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(engine: AsyncEngine, tmp_path: Path) -> AsyncIterator[Desk]:
-    shop = whole_shop()
-    written = replace(shop, orders=shop.orders[: WRITTEN_ORDERS - 1])
-    async with running_sandbox(tmp_path / "book.jsonl") as url, shop_services(url, SANDBOX_KEY) as services:
-        payments = services[PaymentsClient]
-        await create_tables(engine)
-        await seed(engine, payments, NOW, written)
-        yield Desk(engine, payments, 1042)
+async def desk(engine: AsyncEngine, payments_url: str) -> AsyncIterator[Desk]:
+    async with shop_services(payments_url, SANDBOX_KEY) as services:
+        yield Desk(engine, services[PaymentsClient], 1042)
 
 
 def test_no_tool_lets_the_model_name_a_customer_or_a_ticket() -> None:
@@ -251,7 +241,7 @@ async def test_a_ticket_is_read_noted_and_handed_over(desk: Desk) -> None:
     assert [row["team"] for row in await desk.rows(select(tickets).where(tickets.c.team.is_not(None)))] == ["legal"]
 
 
-VASE = {"order_id": "O-5042", "amount_minor": 3490, "reason": "damaged"}
+VASE: dict[str, Any] = {"order_id": "O-5042", "amount_minor": 3490, "reason": "damaged"}
 
 
 async def test_a_refund_is_set_aside_paid_and_written_down(desk: Desk) -> None:
@@ -287,18 +277,14 @@ async def test_refunds_of_one_order_wait_for_each_other_and_never_exceed_what_wa
         *(desk.reserve(reason, order_id="O-5042", amount_minor=3000, reason=reason) for reason in reasons),
         return_exceptions=True,
     )
-    assert sorted(type(end) for end in ends if end is not None) == [CallRefused, CallRefused] or (
-        [type(end) for end in ends].count(CallRefused) == 2
-    )
+    assert [type(end) for end in ends].count(CallRefused) == 2
     kept = await desk.rows(select(refunds.c.amount_minor).where(refunds.c.order_id == "O-5042"))
     assert [row["amount_minor"] for row in kept] == [3000, 3000]
 
 
 async def test_a_double_charge_goes_back_from_the_second_payment(desk: Desk) -> None:
-    aoife, twice = (
-        replace(desk, number=1005),
-        {"order_id": "O-5005", "amount_minor": 12900, "reason": "double_charge"},
-    )
+    aoife = replace(desk, number=1005)
+    twice: dict[str, Any] = {"order_id": "O-5005", "amount_minor": 12900, "reason": "double_charge"}
     await aoife.reserve(**twice)
     await aoife.pay_back(**twice)
     first, second = await desk.rows(

@@ -23,7 +23,7 @@ class SupportIntake(BaseModel):
         Field(
             pattern=r"^C-\d+$",
             description="The customer who wrote it, as your system authenticated them.",
-            examples=["C-1038"],
+            examples=["C-1042"],
         ),
     ]
 

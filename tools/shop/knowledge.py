@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import Text, any_, cast, func, select
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from tools.shop.tables import articles
@@ -50,9 +50,12 @@ async def search_knowledge(args: SearchKnowledgeArgs, ctx: ToolContext) -> Found
     Returns up to three, best first, with the fitting passages; an empty list means we have nothing on it. Tell
     customers only what an article says, and name no rule that none of them states. It knows no orders and no customers.
     """
-    # Any of the words will do, and ranking sorts it out: people rarely use all the words of the right article.
+    # Any of the words will do, since people rarely use all the words of the right article; the article with most of
+    # them comes first, because rank alone prefers one common word said often to one rare word said once.
     all_words = func.plainto_tsquery("english", args.query)
     any_word = cast(func.replace(cast(all_words, Text), "&", "|"), TSQUERY)
+    word = func.unnest(func.tsvector_to_array(func.to_tsvector("english", args.query))).column_valued("word")
+    words_found = select(func.count()).where(word == any_(func.tsvector_to_array(articles.c.search))).scalar_subquery()
     found = await ctx.transaction.execute(
         select(
             articles.c.article_id,
@@ -60,7 +63,7 @@ async def search_knowledge(args: SearchKnowledgeArgs, ctx: ToolContext) -> Found
             func.ts_headline("english", articles.c.body, any_word, HEADLINE).label("snippet"),
         )
         .where(articles.c.search.bool_op("@@")(any_word))
-        .order_by(func.ts_rank_cd(articles.c.search, any_word).desc(), articles.c.article_id)
+        .order_by(words_found.desc(), func.ts_rank_cd(articles.c.search, any_word).desc(), articles.c.article_id)
         .limit(FOUND_ARTICLES)
     )
     return FoundArticles(articles=[FoundArticle.model_validate(dict(row)) for row in found.mappings()])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 SMALLEST_CHARGE_MINOR = 50
 LARGEST_AMOUNT_MINOR = 99_999_999
@@ -108,13 +108,9 @@ class Book:
         end = 0
         with path.open("rb") as lines:
             for line in lines:
-                try:
-                    entry = Entry.model_validate_json(line)
-                except ValidationError:
-                    if line.endswith(b"\n"):
-                        raise
+                if not line.endswith(b"\n"):
                     break
-                self._remember(entry)
+                self._remember(Entry.model_validate_json(line))
                 end += len(line)
         return end
 

@@ -99,15 +99,15 @@ async def create_tables(engine: AsyncEngine) -> None:
         await db.run_sync(metadata.create_all)
 
 
-async def seed(engine: AsyncEngine, payments: PaymentsClient, now: datetime, shop: Shop | None = None) -> None:
-    """Fill an empty shop, with the whole of Larkspur Home unless told otherwise; leave a filled one alone.
+async def seed(engine: AsyncEngine, payments: PaymentsClient, now: datetime) -> None:
+    """Fill an empty shop; leave a filled one alone.
 
     Raises what the payments client raises, with nothing written. Repeating it takes no payment twice.
     """
     async with engine.connect() as db:
         if await _is_filled(db):
             return
-    shop = shop or whole_shop()
+    shop = whole_shop()
     paid = await _take_payments(shop, payments)
     async with engine.begin() as db:
         await db.execute(LOCK)

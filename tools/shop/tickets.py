@@ -73,7 +73,7 @@ class UpdateTicketArgs(BaseModel):
 class EscalateArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    team: Annotated[Team, Field(description="Who should take it.", examples=["legal"])]
+    team: Annotated[Team, Field(description="Who should take it.", examples=["legal"])] = Team.CUSTOMER_CARE
     reason: Annotated[
         str,
         Field(

@@ -1,0 +1,1 @@
+"""Performance: graphs to measure with."""

@@ -1,0 +1,88 @@
+"""Approvals over HTTP: what is asked, and a person's answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel
+
+from casework.approval import Approval, ApprovalState, Decision
+from server.auth import Live, Person, Reader
+from server.paging import Cursor, Limit, cursor_of, position_of
+from server.problems import documented
+from server.storable import refuse_unstorable
+
+router = APIRouter(prefix="/approvals", tags=["approvals"])
+
+_DIGEST = "3f0a5c8e" * 8
+DECISION_EXAMPLES: dict[str, Any] = {
+    "approve": {"summary": "Make exactly this call", "value": {"type": "approve", "digest": _DIGEST}},
+    "edit": {
+        "summary": "Make it with other arguments",
+        "value": {
+            "type": "edit",
+            "digest": _DIGEST,
+            "args": {"order_id": "O-5042", "amount_minor": 2500, "reason": "damaged"},
+        },
+    },
+    "reject": {
+        "summary": "Do not make it",
+        "value": {"type": "reject", "digest": _DIGEST, "reason": "The photo shows another product."},
+    },
+    "respond": {
+        "summary": "Answer in the tool's place",
+        "value": {"type": "respond", "digest": _DIGEST, "message": "Ask the customer for a photo first."},
+    },
+}
+
+
+class ApprovalPage(BaseModel):
+    approvals: list[Approval]
+    """Soonest deadline first."""
+    next_cursor: str | None
+    """Pass it as `cursor` for the next page; null: this was the last."""
+
+
+@router.get("", summary="List approvals", responses=documented())
+async def list_approvals(
+    service: Live,
+    actor: Reader,
+    state: ApprovalState = ApprovalState.PENDING,
+    execution_id: Annotated[UUID | None, Query(description="Only those of this execution.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> ApprovalPage:
+    """Soonest deadline first, in pages; the pending ones unless asked otherwise."""
+    found = await service.decisions.page(
+        actor.tenant, limit=limit + 1, after=position_of(cursor), state=state, execution_id=execution_id
+    )
+    page = found[:limit]
+    last = page[-1] if len(found) > limit else None
+    return ApprovalPage(
+        approvals=page, next_cursor=cursor_of(last.expires_at, last.approval_id) if last is not None else None
+    )
+
+
+@router.get("/{approval_id}", summary="Read one approval", responses=documented(404))
+async def get_approval(service: Live, actor: Reader, approval_id: UUID) -> Approval:
+    """The exact arguments, why a person is asked, who voted, and the digest that a decision must name."""
+    return await service.decisions.get(actor.tenant, approval_id)
+
+
+@router.post("/{approval_id}/decision", summary="Decide an approval", responses=documented(404, 409, 413))
+async def decide(
+    service: Live,
+    actor: Person,
+    approval_id: UUID,
+    decision: Annotated[Decision, Body(openapi_examples=DECISION_EXAMPLES)],
+) -> Approval:
+    """Answer one question, bound to the arguments you saw by their `digest`.
+
+    The same answer by the same person may be sent again and changes nothing. The requester may not decide, whoever
+    edited the arguments may not approve them, and a service key never decides. While `state` is still `pending`
+    afterwards, another person must agree.
+    """
+    refuse_unstorable(decision.model_dump(), "body")
+    return await service.deciding.decide(actor, approval_id, decision)

@@ -1,0 +1,192 @@
+"""Running the service in one process: database, API, pages and worker, from nothing to a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from casework.actor import SYSTEM, Role
+from casework.embedded import embedded_postgres
+from casework.errors import NotSignedIn, SettingsInvalid
+from casework.identity import Identity
+from casework.migrate import migrate
+from casework.settings import Settings
+from server.app import create_app
+from server.service import Service, open_service, prepare
+
+DEMO_PEOPLE: dict[str, frozenset[Role]] = {
+    "olivia": frozenset({Role.OPERATOR}),
+    "ana": frozenset({Role.APPROVER}),
+    "ben": frozenset({Role.APPROVER}),
+    "adam": frozenset({Role.ADMIN}),
+    "helpdesk": frozenset({Role.SERVICE}),
+}
+"""Who exists after the first start on the embedded database; two approvers, because some refunds need two."""
+
+SHUTDOWN_GRACE_S = 5
+"""How long open requests may go on once a stop was asked for."""
+
+
+@contextmanager
+def running_database(settings: Settings) -> Iterator[str]:
+    """The configured database's URL, or an embedded one that runs meanwhile."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    with embedded_postgres(settings.data_dir) as url:
+        yield url
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `stop_on_signals`, so that the worker and the database are stopped in order after it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(service: Service, settings: Settings, *, worker: bool) -> AsyncIterator[tuple[_Server, str]]:
+    """API and pages on a listening socket, with a worker beside them; yields the server and its URL."""
+    listener = listen(settings.host, settings.port)
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        create_app(service),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        server_header=False,
+    )
+    server = _Server(config)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(listener)
+        if worker:
+            await stack.enter_async_context(service.worker().running())
+        task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        try:
+            yield server, f"http://{settings.host}:{port}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises SettingsInvalid when the port is taken, before anything else is started."""
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"cannot listen on {host}:{port} ({error.strerror}); set CASEWORK_PORT to a free port"
+        ) from error
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C and SIGTERM set. The second Ctrl-C ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if stop.is_set():
+            raise SystemExit(130)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def up(settings: Settings, database_url: str) -> None:
+    """`casework up`: migrate, fill the demo companies, serve, and work until told to stop."""
+    await migrate(database_url)
+    async with open_service(settings, database_url) as service:
+        await prepare(service)
+        keys = await demo_keys(service.identity, settings.data_dir) if settings.embedded else {}
+        with stop_on_signals() as stop:
+            async with serving(service, settings, worker=True) as (_, url):
+                _say(welcome(url, keys, settings))
+                await stop.wait()
+                _say("\nStopping: runs finish their step, then the database stops …")
+
+
+async def api(settings: Settings, database_url: str) -> None:
+    """`casework api`: serve API and pages; workers run elsewhere."""
+    async with open_service(settings, database_url) as service:
+        with stop_on_signals() as stop:
+            async with serving(service, settings, worker=False) as (_, url):
+                _say(f"Casework's API listens on {url}")
+                await stop.wait()
+
+
+async def work(settings: Settings, database_url: str) -> None:
+    """`casework worker`: run executions until told to stop."""
+    async with open_service(settings, database_url) as service:
+        with stop_on_signals() as stop:
+            async with service.worker().running():
+                _say("Casework worker is ready")
+                await stop.wait()
+
+
+async def demo_keys(identity: Identity, data_dir: Path) -> dict[str, str]:
+    """A key per demo person. Kept beside the embedded database, so that every start can print the same ones."""
+    kept = data_dir / "demo-keys.json"
+    keys: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+    for name, roles in DEMO_PEOPLE.items():
+        if name in keys and await _valid(identity, keys[name]):
+            continue
+        keys[name] = await identity.add_key("default", name, roles, by=SYSTEM)
+    kept.touch(mode=0o600)
+    kept.write_text(json.dumps(keys, indent=2))
+    return keys
+
+
+async def _valid(identity: Identity, key: str) -> bool:
+    try:
+        await identity.authenticate(key)
+    except NotSignedIn:
+        return False
+    return True
+
+
+def welcome(url: str, keys: dict[str, str], settings: Settings) -> str:
+    """What a newcomer needs to see."""
+    lines = ["", f"Casework runs at {url}", ""]
+    lines += [f"  desk       {url}/          (sign in with one of the keys below)"]
+    lines += [f"  API        {url}/docs", f"  model      {settings.model_for('specialist')}", ""]
+    if keys:
+        width = max(map(len, keys))
+        roles = {name: ", ".join(DEMO_PEOPLE[name]) for name in keys}
+        lines += ["Demo keys:", *(f"  {name:<{width}}  {roles[name]:<9}  {key}" for name, key in keys.items())]
+        lines += ["", "Try:", *_curls(url, keys), ""]
+    else:
+        lines += ["Make a key with: casework key add NAME --role operator", ""]
+    return "\n".join([*lines, "Ctrl-C stops everything."])
+
+
+def _curls(url: str, keys: dict[str, str]) -> list[str]:
+    olivia, ana = keys["olivia"], keys["ana"]
+    body = '{"ticket_id": "T-1042", "user_id": "C-1040"}'
+    return [
+        f"  curl -s {url}/workflows/support/resolve -H 'Authorization: Bearer {olivia}' \\",
+        f"       -H 'Content-Type: application/json' -H 'Prefer: wait=20' -d '{body}'",
+        f"  curl -s {url}/approvals -H 'Authorization: Bearer {ana}'",
+        f"  curl -s {url}/executions -H 'Authorization: Bearer {olivia}'",
+    ]
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

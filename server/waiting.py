@@ -1,0 +1,57 @@
+"""`Prefer: wait=N` (RFC 7240): answer when the execution waits for a person or is over, but after N seconds at most."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Header
+
+from casework.errors import InputInvalid
+from casework.execution import Execution, Status
+from casework.store import Store
+
+LONGEST_WAIT_S = 60
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.25
+"""Between two looks at the row."""
+
+MOVING = frozenset({Status.QUEUED, Status.RUNNING})
+"""It will go on by itself."""
+
+
+def preferred_wait(
+    prefer: Annotated[
+        str | None,
+        Header(
+            description="`wait=N`: answer as soon as the execution waits for a person or is over, after N (0 to 60) "
+            "seconds at the latest.",
+            examples=["wait=30"],
+        ),
+    ] = None,
+) -> int | None:
+    """Seconds the caller would wait; None: answer at once. Other preferences are ignored, as the RFC says.
+
+    Raises InputInvalid for a wait that is not a number from 0 to 60.
+    """
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.partition("=")
+        if name.strip().lower() != "wait":
+            continue
+        if not re.fullmatch(r"\d{1,3}", value.strip()) or int(value) > LONGEST_WAIT_S:
+            raise InputInvalid(f"Prefer: wait must be 0 to {LONGEST_WAIT_S} seconds, e.g. wait=30", field="Prefer")
+        return int(value)
+    return None
+
+
+async def settled(store: Store, execution: Execution, seconds: int, gone: Callable[[], Awaitable[bool]]) -> Execution:
+    """The execution once it no longer moves, or as it stands after `seconds` or when the caller has gone."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    pause = FIRST_PAUSE_S
+    while execution.status in MOVING and (left := deadline - loop.time()) > 0 and not await gone():
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, LONGEST_PAUSE_S)
+        execution = await store.get(execution.tenant, execution.execution_id)
+    return execution

@@ -1,0 +1,140 @@
+"""A runner one step at a time: no queue, no worker loop; a test says when an execution advances."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from casework.actor import Actor, Role
+from casework.approval import Approval, ApprovalState, Decision
+from casework.decisions import Decisions
+from casework.execution import Event, Execution, Mode, Status
+from casework.legs import Legs
+from casework.resources import Resources, open_resources
+from casework.settings import Settings
+from casework.store import Store
+from graphs.assembly import assemble
+from graphs.catalog import Catalog
+from graphs.deciding import Deciding
+from graphs.runner import Runner
+from graphs.starting import start
+from graphs.support import support
+from nodes.offline import OfflineRules, Reply, ToolCallRequest
+from nodes.workflow import Services, Workflow
+from tools.shop.opening import open_shop
+
+OLGA = Actor(actor_id="olga", roles=frozenset({Role.OPERATOR}))
+ADA = Actor(actor_id="ada", roles=frozenset({Role.APPROVER}))
+BEN = Actor(actor_id="ben", roles=frozenset({Role.APPROVER}))
+
+
+class NoQueue:
+    """A dispatcher that only remembers whom it was asked to wake."""
+
+    def __init__(self) -> None:
+        self.woken: list[UUID] = []
+
+    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
+        self.woken.append(execution_id)
+
+
+def call(name: str, **args: Any) -> ToolCallRequest:
+    return ToolCallRequest(name, args)
+
+
+def scripted(*turns: Reply | Sequence[ToolCallRequest] | str, route: str = "billing") -> OfflineRules:
+    """A model that answers its n-th turn with the n-th entry (text, or calls), and the router with `route`."""
+
+    def rules(role: str, messages: Sequence[BaseMessage], tools: frozenset[str]) -> Reply:
+        if role == "router":
+            return Reply(calls=[call("route", specialist=route, confidence=0.9, reason="scripted")])
+        turn = turns[min(sum(isinstance(m, AIMessage) for m in messages), len(turns) - 1)]
+        if isinstance(turn, Reply):
+            return turn
+        return Reply(text=turn) if isinstance(turn, str) else Reply(calls=turn)
+
+    return rules
+
+
+@dataclass
+class Rig:
+    """Everything a case needs, and shortcuts to move it along."""
+
+    resources: Resources
+    queue: NoQueue
+    store: Store
+    legs: Legs
+    decisions: Decisions
+    deciding: Deciding
+    catalog: Catalog
+    services: Mapping[str, Services]
+
+    def runner(self, owner: str = "rig") -> Runner:
+        return Runner(self.legs, self.catalog, self.resources, self.services, owner)
+
+    async def start(self, ticket: str, mode: Mode = Mode.AUTONOMOUS, by: Actor = OLGA) -> UUID:
+        """Accept a demo ticket on behalf of the customer who wrote it."""
+        customer = await self.scalar("SELECT customer_id FROM shop.tickets WHERE ticket_id = :t", t=ticket)
+        body = {"ticket_id": ticket, "user_id": customer}
+        execution, _ = await start(self.store, self.catalog, self.resources, by, "support", body, mode=mode)
+        return execution.execution_id
+
+    async def advance(self, execution_id: UUID) -> Status | None:
+        return await self.runner().advance(execution_id)
+
+    async def get(self, execution_id: UUID) -> Execution:
+        return await self.store.get("default", execution_id)
+
+    async def events(self, execution_id: UUID, *types: str) -> list[Event]:
+        """Those of these types, or all."""
+        every = await self.store.events("default", execution_id)
+        return [event for event in every if not types or event.type in types]
+
+    async def pending(self, execution_id: UUID) -> list[Approval]:
+        state = ApprovalState.PENDING
+        return await self.decisions.page("default", limit=100, state=state, execution_id=execution_id)
+
+    async def decide(self, actor: Actor, approval: Approval, type_: str = "approve", **more: Any) -> Approval:
+        answer = {"type": type_, "digest": approval.digest, **more}
+        return await self.deciding.decide(actor, approval.approval_id, Decision.model_validate(answer))
+
+    async def messages(self, execution_id: UUID) -> list[AnyMessage]:
+        """The conversation as its last checkpoint holds it."""
+        entry = self.catalog.get("support")
+        saver = AsyncPostgresSaver(self.resources.pool, serde=entry.serializer)
+        graph = entry.compiled.copy({"checkpointer": saver})
+        snapshot = await graph.aget_state({"configurable": {"thread_id": str(execution_id)}})
+        return list(snapshot.values["messages"])
+
+    async def scalar(self, statement: str, **parameters: Any) -> Any:
+        async with self.resources.engine.connect() as db:
+            return await db.scalar(text(statement), parameters)
+
+    async def execute(self, statement: str, **parameters: Any) -> None:
+        async with self.resources.engine.begin() as db:
+            await db.execute(text(statement), parameters)
+
+
+@asynccontextmanager
+async def rig(
+    settings: Settings, database_url: str, rules: OfflineRules | None, workflow: Workflow = support
+) -> AsyncIterator[Rig]:
+    """The support workflow with a scripted model, on this test's database."""
+    acted = replace(workflow, offline=rules or workflow.offline)
+    catalog = Catalog.of({"support": assemble(acted)})
+    queue = NoQueue()
+    async with open_resources(settings, database_url) as resources, open_shop(settings) as shop:
+        store, decisions = Store(resources.engine, queue), Decisions(resources.engine, queue)
+        services = {"support": shop}
+        deciding = Deciding(decisions, store, catalog, resources, services)
+        legs = Legs(resources.engine, queue)
+        yield Rig(resources, queue, store, legs, decisions, deciding, catalog, services)
