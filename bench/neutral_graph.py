@@ -78,9 +78,6 @@ router_model = FixedModel(role="router")
 specialist_model = FixedModel(role="specialist")
 
 
-# Nodes take `Any`: an annotated state would become a schema of its own, and clash with the other builder's channels.
-
-
 class PlainState(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     specialist: str
@@ -99,6 +96,9 @@ class DeltaState(TypedDict, total=False):
     approved: bool
     case: dict[str, str]
     answer: str
+
+
+# Nodes take `Any`: an annotated state would become a schema of its own, and clash with the other builder's channels.
 
 
 async def router(state: Any) -> dict[str, Any]:
@@ -139,9 +139,7 @@ async def after_specialist(state: Any) -> str:
 
 
 def _last_call(state: Any) -> Any:
-    last = state["messages"][-1]
-    assert isinstance(last, AIMessage)
-    return last.tool_calls[0]
+    return state["messages"][-1].tool_calls[0]
 
 
 def _build(schema: type[Any], *, ask: bool = False) -> StateGraph[Any]:

@@ -209,6 +209,17 @@ class Decisions:
         await _audit(db, row, actor, state, str(decision.get("digest", row.digest)))
 
 
+def barred(actor: Actor, role: Role, requester: str) -> str | None:
+    """Why this actor may not decide an approval that needs `role`; None when they may."""
+    if actor.has(Role.SERVICE):
+        return "a service key never decides an approval"
+    if not actor.has(role):
+        return f"deciding this needs the role {role}"
+    if actor.actor_id == requester:
+        return "whoever started an execution may not decide its approvals"
+    return None
+
+
 async def read_approval(engine: AsyncEngine, tenant: str, approval_id: UUID) -> Approval | None:
     """The approval as it stands; None when there is no such one in the tenant."""
     async with engine.connect() as db:
@@ -258,12 +269,9 @@ def _refuse_closed(row: Row[Any], actor: Actor, answer: Mapping[str, Any]) -> No
 
 
 def _check_rights(actor: Actor, row: Row[Any], answer: Approve | Edit | Reject | Respond) -> None:
-    if actor.has(Role.SERVICE):
-        raise NotAllowed("a service key never decides an approval")
-    if not actor.has(Role(row.role)):
-        raise NotAllowed(f"deciding this needs the role {row.role}")
-    if actor.actor_id == row.requester:
-        raise NotAllowed("whoever started an execution may not decide its approvals")
+    bar = barred(actor, Role(row.role), row.requester)
+    if bar is not None:
+        raise NotAllowed(bar)
     if answer.type not in row.allowed:
         raise InputInvalid(f"this approval takes {', '.join(row.allowed)}, not {answer.type}", field="type")
     if answer.digest != row.digest:

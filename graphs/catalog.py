@@ -90,6 +90,8 @@ class Catalog:
         except (OSError, ValueError, ValidationError) as error:
             raise GraphInvalid(f"{config} cannot be read as a langgraph.json: {error}") from error
         folder = config.resolve().parent
+        if str(folder) not in sys.path:  # as `langgraph dev` does with `"dependencies": ["."]`
+            sys.path.insert(0, str(folder))
         entries = {}
         for name, target in parsed.graphs.items():
             spec = target if isinstance(target, _Target) else _Target(path=target)
@@ -112,7 +114,10 @@ def _entry(name: str, target: _Target, builder: Any) -> Entry:
     if not isinstance(builder, StateGraph):
         kind = type(builder).__name__
         raise GraphInvalid(f"graph {name!r}: {target.path} is a {kind}; export the uncompiled StateGraph builder")
-    compiled: CompiledStateGraph[Any, Any, Any, Any] = builder.compile()
+    try:
+        compiled: CompiledStateGraph[Any, Any, Any, Any] = builder.compile()
+    except ValueError as error:
+        raise GraphInvalid(f"graph {name!r}: {error}") from error
     drawn = json.dumps(compiled.get_graph().to_json(), sort_keys=True, default=str)
     workflow = builder.workflow if isinstance(builder, CaseGraph) else None
     return Entry(
@@ -128,27 +133,27 @@ def _entry(name: str, target: _Target, builder: Any) -> Entry:
 def _resolve(path: str, folder: Path) -> Any:
     """`package.module:name`, or `./file.py:name` relative to the config's folder."""
     module_name, _, attribute = path.rpartition(":")
-    if not module_name or not attribute:
+    is_file = module_name.endswith(".py")
+    if not attribute or not (is_file or all(module_name.split("."))):
         raise GraphInvalid(f"{path!r}: write package.module:name or ./file.py:name")
-    module = _file(folder / module_name) if module_name.endswith(".py") else _dotted(module_name, folder)
+    try:
+        module = _file(folder / module_name) if is_file else _dotted(module_name, folder)
+    except (ImportError, SyntaxError) as error:
+        raise GraphInvalid(f"{path!r} cannot be imported: {error}") from error
     if not hasattr(module, attribute):
         raise GraphInvalid(f"{path!r}: the module has no {attribute!r}")
     return getattr(module, attribute)
 
 
 def _dotted(name: str, folder: Path) -> ModuleType:
-    """Import by name, from the config's folder first. A folder of that name there must be the one that is imported."""
+    """Import by name. When the folder has a package of that name, it must be the one that Python finds."""
     top = name.partition(".")[0]
-    here = [p for p in (folder / top, folder / f"{top}.py") if p.exists()]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    try:
-        module = importlib.import_module(name)
-    except ImportError as error:
-        raise GraphInvalid(f"{name!r} cannot be imported: {error}") from error
-    found = Path(module.__file__ or "").resolve()
-    if here and not found.is_relative_to(folder):
-        raise GraphInvalid(f"{name!r} means {here[0]}, but Python finds {found}: rename your package {top!r}")
+    meant = next((p for p in (folder / top, folder / f"{top}.py") if p.exists()), None)
+    for part in (top, name):  # the top first: a module that only the package meant has would just not be found
+        module = importlib.import_module(part)
+        found = [Path(p).resolve() for p in getattr(module, "__path__", [module.__file__ or sys.prefix])]
+        if meant and not any(p.is_relative_to(folder) for p in found):
+            raise GraphInvalid(f"{name!r} means {meant}, but Python finds {found[0]}: rename your package {top!r}")
     return module
 
 
@@ -162,5 +167,9 @@ def _file(path: Path) -> ModuleType:
         raise GraphInvalid(f"there is no file {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -45,9 +45,11 @@ def check_calls_node(workflow: Workflow) -> Node:
         proposal = state["messages"][-1]
         if not isinstance(proposal, AIMessage):
             return {"calls": []}
-        leaving = _leaving(workflow, specialist, proposal, state, context)
-        if leaving is not None:
-            return leaving
+        ending = _leaving(workflow, specialist, proposal, state, context) or _too_many(
+            workflow, proposal, state, context
+        )
+        if ending is not None:
+            return ending
         return await _judge(workflow, specialist, proposal, state, context)
 
     return check_calls
@@ -133,10 +135,26 @@ def _leaving(
                 continue
         except ValidationError:
             continue  # judged with the others: told to the model as a broken call
-        answers = [_tell(c["name"], str(c["id"]), "Not made: the case left you.") for c in proposal.tool_calls]
+        answers = _not_made(proposal, "the case left you")
         context.journal.note("specialist.left", specialist=specialist.name, by=call["name"], args=call["args"])
         return {"calls": [], "messages": answers, "spent": {"tool_calls": 1}, **update}
     return None
+
+
+def _too_many(workflow: Workflow, proposal: AIMessage, state: State, context: Context) -> dict[str, Any] | None:
+    """More calls in one turn than the budget has left: none is made, and a person takes the case."""
+    limit = workflow.limits.tool_calls
+    left = limit - state.get("spent", {}).get("tool_calls", 0)
+    asked = len(proposal.tool_calls)
+    if asked <= left:
+        return None
+    reason = f"{asked} tool calls at once, and of the budget of {limit} only {left} are left"
+    context.journal.note("budget.exhausted", reason=reason)
+    return {"calls": [], "messages": _not_made(proposal, "too many at once"), "outcome": _escalated(reason, "")}
+
+
+def _not_made(proposal: AIMessage, why: str) -> list[AnyMessage]:
+    return [_tell(c["name"], str(c["id"]), f"Not made: {why}.") for c in proposal.tool_calls]
 
 
 def _handed_over(workflow: Workflow, specialist: Specialist, args: Mapping[str, Any], state: State) -> dict[str, Any]:

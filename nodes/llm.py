@@ -6,6 +6,7 @@ Half an answer is no answer: a message counts only with a finish reason that say
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 from genai_prices import Usage, calc_price
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
 from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 
@@ -27,6 +28,9 @@ log = logger(__name__)
 
 WHOLE = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use", "stop_sequence", "completed"})
 """Finish reasons of an answer that is complete; any other (length, content_filter, none at all) is no answer."""
+
+MALFORMED_CHARS = 2000
+"""How much of broken arguments is kept, to be shown to the model again."""
 
 RETRIES = 2
 """Of one model call, by the provider's client, on 429, 5xx and lost connections; with backoff and Retry-After."""
@@ -132,16 +136,11 @@ async def call_model(
 
 
 def _turn(whole: AIMessageChunk, model: str) -> Turn:
-    calls = [{"name": c["name"], "args": c["args"], "id": _fresh_id()} for c in whole.tool_calls]
-    calls += [
-        {"name": c["name"] or "", "args": {MALFORMED: (c["args"] or "")[:2000]}, "id": _fresh_id()}
-        for c in whole.invalid_tool_calls
-    ]
     usage = whole.usage_metadata
     tokens_in, tokens_out = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
     message = AIMessage(
-        content=whole.text,
-        tool_calls=calls,
+        content=_storable(whole.text),
+        tool_calls=[_call(chunk["name"], chunk["args"]) for chunk in whole.tool_call_chunks],
         usage_metadata=usage,
         response_metadata={"model_name": model},
         id=f"ai_{uuid4().hex}",
@@ -152,6 +151,28 @@ def _turn(whole: AIMessageChunk, model: str) -> Turn:
         "cost_microusd": _cost_microusd(model, tokens_in, tokens_out),
     }
     return Turn(message, spent, model)
+
+
+def _call(name: str | None, written: str | None) -> ToolCall:
+    # Not LangChain's own `tool_calls` of a chunk: it completes JSON that was cut off, and 4990 cut to 49 is money.
+    args = _arguments(written or "{}")
+    kept = args if args is not None else {MALFORMED: _storable(written or "")[:MALFORMED_CHARS]}
+    return ToolCall(name=_storable(name or ""), args=kept, id=_fresh_id())
+
+
+def _arguments(written: str) -> dict[str, Any] | None:
+    """One JSON object, strictly, of values that can be stored; None for anything else."""
+    try:
+        args = json.loads(written)
+        text = json.dumps(args, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        return None
+    return args if isinstance(args, dict) and _storable(text) == text and "\\u0000" not in text else None
+
+
+def _storable(text: str) -> str:
+    """Without NUL and half characters (lone surrogates), which Postgres does not take."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _fresh_id() -> str:

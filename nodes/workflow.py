@@ -81,7 +81,7 @@ class Workflow:
     intake: type[BaseModel]
     """What a caller sends to start one."""
     open_case: OpenCase
-    """(intake, db) → what OpenedCase holds. Raises NotFound when it names what does not exist or is not the caller's."""
+    """(intake, db) → what OpenedCase holds. Raises NotFound for what does not exist or is not the caller's."""
     escalation: Tool
     """Hands the case to people; takes `reason` and `summary`. Transactional, and never asks."""
     limits: Limits = field(default_factory=Limits)

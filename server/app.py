@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, ops, workflows
+from server import approvals, executions, ops, starting, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
@@ -64,7 +64,7 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.service = service
-    api = (executions.router(service.catalog), approvals.router, workflows.router, ops.router)
+    api = (starting.router(service.catalog), executions.router, approvals.router, workflows.router, ops.router)
     pages = (inbox.router, cases.router, deciding.router, signing_in.router, reference.router)
     for router in (*api, *pages):
         refuse_undeclared(router)

@@ -84,5 +84,5 @@ async def decide(
     edited the arguments may not approve them, and a service key never decides. While `state` is still `pending`
     afterwards, another person must agree.
     """
-    refuse_unstorable(decision.model_dump(), "body")
+    refuse_unstorable(decision.model_dump())
     return await service.deciding.decide(actor, approval_id, decision)

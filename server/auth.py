@@ -17,7 +17,7 @@ from server import session
 from server.service import Service
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz", "/sign-in", "/sign-out", "/docs"})
-"""Routes without an actor. They show no data."""
+"""Routes without an actor. They show no data of anybody."""
 
 API_KEY = HTTPBearer(auto_error=False, scheme_name="API key", description="An API key: `cw_…`.")
 

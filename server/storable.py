@@ -12,7 +12,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL and lone surrogates: JSON can write them, Postgres's jsonb refuses them."""
 
 
-def refuse_unstorable(value: Any, field: str) -> None:
+def refuse_unstorable(value: Any, field: str = "") -> None:
     """Raises InputInvalid naming the first field that holds NUL, half a character, NaN or an infinite number."""
     match value:
         case str() if UNSTORABLE.search(value):
@@ -22,7 +22,7 @@ def refuse_unstorable(value: Any, field: str) -> None:
         case dict():
             for name, inner in value.items():
                 refuse_unstorable(name, field)
-                refuse_unstorable(inner, f"{field}.{name}")
+                refuse_unstorable(inner, f"{field}.{name}".lstrip("."))
         case list():
             for i, inner in enumerate(value):
                 refuse_unstorable(inner, f"{field}.{i}")

@@ -99,13 +99,13 @@ def refund_returned(case: Case, matter: Matter) -> Answer:
     before = _before(order, RefundReason.RETURNED)
     if before:
         return _told_of_before(case, order, before)
-    return case.desk.escalate(
+    return case.escalate(
         Team.BILLING, f"The customer says that goods of {order.order_id} were sent back: please check the warehouse."
     )
 
 
 def weigh_goodwill(case: Case, matter: Matter) -> Answer:
-    return case.desk.escalate(Team.BILLING, "A price, discount or goodwill request is a matter of judgement.")
+    return case.escalate(Team.BILLING, "A price, discount or goodwill request is a matter of judgement.")
 
 
 def refund_without_reason(case: Case, matter: Matter) -> Answer:
@@ -144,7 +144,7 @@ def _not_paid(case: Case, order: Order, amount_minor: int, refusal: NotDone) -> 
     if refusal.refused and ended and not refusal.by_a_person:
         return _told_too_late(case, order, ended[1])
     what = f"A refund of {display(amount_minor)} on {order.order_id} was not made."
-    return case.desk.escalate(Team.BILLING, f"{what} {refusal.said}")
+    return case.escalate(Team.BILLING, f"{what} {refusal.said}")
 
 
 def _obstacle(case: Case, order: Order, reason: RefundReason) -> Answer | None:

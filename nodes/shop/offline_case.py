@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
 from nodes.shop.offline_desk import Desk, NotDone
 from nodes.shop.offline_lexicon import NUMBERS
@@ -16,7 +18,7 @@ from tools.shop.customers import Customer
 from tools.shop.order_view import Order, OrderLine, OrderSummary
 from tools.shop.orders import OrderList
 from tools.shop.tables import Direction
-from tools.shop.tickets import Ticket
+from tools.shop.tickets import Team, Ticket
 
 UNDERWAY = frozenset({OrderStatus.PENDING, OrderStatus.PACKING, OrderStatus.SHIPPED})
 NOT_LEFT = frozenset({OrderStatus.PENDING, OrderStatus.PACKING})
@@ -88,6 +90,11 @@ class Case:
     def say(self, phrase: Phrase, **fields: object) -> str:
         return phrase.say(self.language, **fields)
 
+    def escalate(self, team: Team, reason: str) -> NoReturn:
+        """Hand the case to people, with what the customer wants. Ends the turn, and the case with it."""
+        about = named(self.reading.matters) or "nothing that can be made out"
+        self.desk.escalate(team, reason, f"{self.customer.name} writes, under “{self.ticket.subject}”, about: {about}.")
+
     def asks(self, phrase: Phrase, note: str, **fields: object) -> CannotGoOn:
         return CannotGoOn(Answer(self.say(phrase, **fields), note, waits=True))
 
@@ -128,6 +135,11 @@ class Case:
                 return fitting[0].order_id
         shown = "; ".join(f"{o.order_id} ({', '.join(o.items)})" for o in plausible or orders)
         raise self.asks(ASK_ORDER, f"Not clear which order is meant: {shown}.", orders=shown)
+
+
+def named(matters: Sequence[Matter]) -> str:
+    """Matters in words, for colleagues."""
+    return "; ".join(f"{m.topic.value} ({m.order_id})" if m.order_id else m.topic.value for m in matters)
 
 
 def _best_described(orders: list[OrderSummary], words: set[str]) -> list[OrderSummary]:

@@ -44,8 +44,8 @@ def article(case: Case, query: str) -> str:
     found = case.desk.must(FoundArticles, "search_knowledge", query=query).articles
     fitting = next((a for a in found if _fits(a, query)), None)
     if fitting is None:
-        case.desk.escalate(Team.CUSTOMER_CARE, f"None of our articles answers this ({query}).")
-    return case.say(ARTICLE, title=fitting.title, snippet=_whole(fitting.snippet))
+        case.escalate(Team.CUSTOMER_CARE, f"None of our articles answers this ({query}).")
+    return case.say(ARTICLE, title=fitting.title, snippet=_quoted(fitting.snippet))
 
 
 def _fits(found: FoundArticle, query: str) -> bool:
@@ -56,10 +56,11 @@ def _fits(found: FoundArticle, query: str) -> bool:
     return 2 * len(present) >= len(roots)
 
 
-def _whole(snippet: str) -> str:
-    """A passage cut out of a text, with its cut edges marked."""
+def _quoted(snippet: str) -> str:
+    """A passage as a quotation: where the search cut a sentence, that shows."""
     start = "" if snippet[:1].isupper() else "… "
-    return f"{start}{snippet}" if snippet.endswith((".", "!", "?")) else f"{start}{snippet}."
+    end = "" if snippet.endswith((".", "!", "?")) else " …"
+    return f"{start}{snippet}{end}"
 
 
 def _return_deadline(case: Case, matter: Matter) -> str:

@@ -10,6 +10,7 @@ from nodes.shop.offline_lexicon import GOODS, LANGUAGE_WORDS
 from nodes.shop.offline_vocabulary import (
     ANGER,
     COMPLAINTS,
+    DAMAGE,
     HYPOTHETICAL,
     MONEY,
     NEGATION,
@@ -38,6 +39,7 @@ PLANTED = re.compile(r"<!--.*?(-->|\Z)|\[(\w+)\].*?(\[/\2\]|\Z)|<(\w+)>.*?</\4>"
 MACHINE_NAME = re.compile(r"\b[a-z]+_[a-z_]+\b")
 """`issue_refund` and the like: our tools' names, which customers do not know."""
 MADE_ON_APPROVAL = "a claim of approval"
+URGENCY = tuple(Topic)
 NO_ORDERS_NEEDED = (*PEOPLE_FIRST, Topic.QUESTION, Topic.VAGUE)
 
 
@@ -177,8 +179,8 @@ def _matters(text: str, order_ids: tuple[str, ...]) -> list[Matter]:
 
 def _topics(sentence: str) -> list[tuple[Topic, str]]:
     signed = [topic for topic in SIGNS if _means(topic, sentence)]
-    if HYPOTHETICAL.search(sentence) and sentence.endswith("?"):
-        signed = [topic for topic in signed if topic not in COMPLAINTS]
+    if HYPOTHETICAL.search(sentence) and sentence.endswith("?") and set(signed) & set(COMPLAINTS):
+        return [(Topic.QUESTION, DAMAGE)]
     if Topic.ADDRESS in signed:
         signed = [topic for topic in signed if topic is not Topic.WRONG_ITEM]
     topics = [(topic, "") for topic in signed]
@@ -208,17 +210,13 @@ def _arranged(found: list[Matter]) -> tuple[Matter, ...]:
     """Without what another matter says better, in the order to be dealt with."""
     matters = _with_order_of_the_rest(found)
     topics = {m.topic for m in matters}
-    wants_money = Topic.REFUND in topics
-    complains = bool(topics & set(COMPLAINTS))
-    if wants_money and Topic.TRACK in topics and not complains and Topic.DOUBLE_CHARGE not in topics:
+    reasons = topics & {*MONEY, Topic.CANCEL} - {Topic.REFUND}
+    if Topic.REFUND in topics and not reasons:
         matters = [replace(m, topic=Topic.NOT_DELIVERED) if m.topic is Topic.TRACK else m for m in matters]
-    dropped: set[Topic] = set()
-    if wants_money and (topics & {*MONEY, Topic.CANCEL, Topic.TRACK, Topic.ADDRESS}) - {Topic.REFUND}:
-        dropped.add(Topic.REFUND)
+    dropped = {Topic.REFUND} if reasons | (topics & {Topic.TRACK}) else set()
     if topics - {Topic.VAGUE}:
         dropped.add(Topic.VAGUE)
-    order = list(Topic)
-    return tuple(sorted((m for m in matters if m.topic not in dropped), key=lambda m: order.index(m.topic)))
+    return tuple(sorted((m for m in matters if m.topic not in dropped), key=lambda m: URGENCY.index(m.topic)))
 
 
 def _with_order_of_the_rest(found: list[Matter]) -> list[Matter]:

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from nodes.offline import Reply, ToolCallRequest
 from nodes.shop import offline_billing, offline_general, offline_shipping
-from nodes.shop.offline_case import Answer, CannotGoOn, Case
+from nodes.shop.offline_case import Answer, CannotGoOn, Case, named
 from nodes.shop.offline_desk import Desk, NotDone, Turn, request_in
 from nodes.shop.offline_phrases import COLLEAGUE, GREETING, SIGNATURE, SORRY
 from nodes.shop.offline_reading import Matter, Reading, read
@@ -92,7 +92,7 @@ def _work(desk: Desk) -> str:
     if left and not waits:
         _must_happen(case, desk.ask(SentReply, "reply_to_customer", body=body))
         _pass_on(case, left, notes)
-    later = f" Still open: {_named(left)}." if left else ""
+    later = f" Still open: {named(left)}." if left else ""
     status = "pending" if waits else "solved"
     closing = {"status": status, "note": f"{notes}{_warning(case)}{later}"[:1000]}
     desk.ask_together(("reply_to_customer", {"body": body}), ("update_ticket", closing))
@@ -106,14 +106,14 @@ def _leave_to_people(case: Case) -> None:
     reading = case.reading
     for topic in reading.topics:
         if topic in PEOPLE_FIRST:
-            case.desk.escalate(TEAMS[topic], f"The ticket is about {topic.value}.", _wanted(case))
+            case.escalate(TEAMS[topic], f"The ticket is about {topic.value}.")
     if reading.suspicious and set(reading.topics) <= TOO_BARE:
         signs = ", ".join(reading.suspicious)
         # An earlier promise may be true, and billing can look it up; everything else in this kind is an attack.
         team = Team.BILLING if reading.only_claims_approval else Team.SECURITY
-        case.desk.escalate(team, f"The text tries to steer us ({signs}); nothing of it was followed.", _wanted(case))
+        case.escalate(team, f"The text tries to steer us ({signs}); nothing of it was followed.")
     if not reading.topics:
-        case.desk.escalate(Team.CUSTOMER_CARE, "It is not clear what the customer wants.", _wanted(case))
+        case.escalate(Team.CUSTOMER_CARE, "It is not clear what the customer wants.")
 
 
 def _shares(case: Case) -> tuple[list[Matter], list[Matter]]:
@@ -122,7 +122,6 @@ def _shares(case: Case) -> tuple[list[Matter], list[Matter]]:
     open_matters = [m for m in case.reading.matters if m.topic not in before]
     own = HANDLERS.get(case.desk.role, {})
     mine = [m for m in open_matters if m.topic in own]
-    # A ticket about money, handed over by mistake: its vague complaint is no matter of its own.
     return mine, [m for m in open_matters if m.topic not in own]
 
 
@@ -141,14 +140,14 @@ def _answers(case: Case, mine: Sequence[Matter]) -> list[Answer]:
 def _pass_on(case: Case, left: Sequence[Matter], done: str) -> None:
     """Hand what is left to whose it is."""
     if not left:
-        case.desk.escalate(Team.CUSTOMER_CARE, "Nothing is left that an agent can do, yet the case came back.")
-    summary = f"Done by {case.desk.role}: {done} Left for you: {_named(left)}.{_warning(case)}"
+        case.escalate(Team.CUSTOMER_CARE, "Nothing is left that an agent can do, yet the case came back.")
+    summary = f"Done by {case.desk.role}: {done} Left for you: {named(left)}.{_warning(case)}"
     case.desk.hand_over(OWNERS[left[0].topic], summary)
 
 
 def _must_happen(case: Case, outcome: SentReply | TicketState | NotDone) -> None:
     if isinstance(outcome, NotDone):
-        case.desk.escalate(Team.CUSTOMER_CARE, f"The case could not be closed. {outcome.said}", _wanted(case))
+        case.escalate(Team.CUSTOMER_CARE, f"The case could not be closed. {outcome.said}")
 
 
 def _letter(case: Case, paragraphs: Sequence[str], *, more_follows: bool) -> str:
@@ -156,15 +155,6 @@ def _letter(case: Case, paragraphs: Sequence[str], *, more_follows: bool) -> str
     sorry = [case.say(SORRY)] if case.reading.angry else []
     more = [case.say(COLLEAGUE)] if more_follows else []
     return "\n\n".join([greeting, *sorry, *paragraphs, *more, case.say(SIGNATURE)])[:4000]
-
-
-def _named(matters: Sequence[Matter]) -> str:
-    return "; ".join(f"{m.topic.value} ({m.order_id or 'no order named'})" for m in matters)
-
-
-def _wanted(case: Case) -> str:
-    about = _named(case.reading.matters) or "nothing that can be made out"
-    return f"{case.customer.name} writes, under “{case.ticket.subject}”, about: {about}."
 
 
 def _warning(case: Case) -> str:

@@ -53,9 +53,7 @@ def under_way(case: Case, order: Order) -> Answer:
         return _moving(case, parcel)
     if NOTHING_CAME.search(case.reading.text):
         day = f"{parcel.delivered_at:%Y-%m-%d}"
-        case.desk.escalate(
-            Team.SHIPPING, f"{order.order_id}: delivered on {day} says the carrier; nothing came, the customer."
-        )
+        case.escalate(Team.SHIPPING, f"The carrier delivered {order.order_id} on {day}; the customer has nothing.")
     say = case.say(DELIVERED, order=order.order_id, carrier=parcel.carrier, date=f"{parcel.delivered_at:%Y-%m-%d}")
     return Answer(say, f"{order.order_id} was delivered on {parcel.delivered_at:%Y-%m-%d}.")
 
@@ -63,9 +61,7 @@ def under_way(case: Case, order: Order) -> Answer:
 def change_address(case: Case, matter: Matter) -> Answer:
     """Before dispatch, to an address that is all there."""
     if matter.order_id is None and ACCOUNT_ADDRESS.search(matter.text):
-        case.desk.escalate(
-            Team.CUSTOMER_CARE, "The customer wants the account's own address changed; no tool does that."
-        )
+        case.escalate(Team.CUSTOMER_CARE, "The customer wants the account's own address changed; no tool does that.")
     order = case.order_of(matter)
     match order.status:
         case OrderStatus.CANCELLED:
@@ -73,14 +69,14 @@ def change_address(case: Case, matter: Matter) -> Answer:
         case OrderStatus.SHIPPED:
             return _too_late_for_address(case, order)
         case OrderStatus.DELIVERED:
-            case.desk.escalate(Team.SHIPPING, f"{order.order_id} is delivered; the customer asks about its address.")
+            case.escalate(Team.SHIPPING, f"{order.order_id} is delivered; the customer asks about its address.")
     address = find_address(case.reading.text, order.ships_to)
     if address is None:
         return Answer(case.say(ASK_ADDRESS, order=order.order_id), f"Asked for {order.order_id}'s address.", waits=True)
     args = {"order_id": order.order_id, "address": address.model_dump()}
     changed = case.desk.ask(ReaddressedOrder, "change_shipping_address", **args)
     if isinstance(changed, NotDone):
-        case.desk.escalate(Team.SHIPPING, f"The address of {order.order_id} was not changed. {changed.said}")
+        case.escalate(Team.SHIPPING, f"The address of {order.order_id} was not changed. {changed.said}")
     new = changed.ships_to.one_line()
     return Answer(case.say(ADDRESS_CHANGED, order=order.order_id, address=new), f"{order.order_id} now goes to {new}.")
 
@@ -96,7 +92,7 @@ def cancel(case: Case, matter: Matter) -> Answer:
         return Answer(say, f"{order.order_id} is {order.status} and cannot be cancelled; told how to return it.")
     done = case.desk.ask(CancelledOrder, "cancel_order", order_id=order.order_id, reason=CANCEL_REASON)
     if isinstance(done, NotDone):
-        case.desk.escalate(Team.SHIPPING, f"{order.order_id} was not cancelled. {done.said}")
+        case.escalate(Team.SHIPPING, f"{order.order_id} was not cancelled. {done.said}")
     return Answer(case.say(IS_CANCELLED, order=order.order_id), f"Cancelled {order.order_id}; nothing was charged.")
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Topic(StrEnum):
-    """What a message is about; named as a colleague would say it."""
+    """What a message is about, named as a colleague would say it; the most urgent first."""
 
     LEGAL = "a legal threat"
     PRESS = "a press inquiry"
@@ -144,10 +144,11 @@ SIGNS: dict[Topic, re.Pattern[str]] = {
         r"zurückgeschickt|zurückgesendet|\b(ai|avons) (déjà )?(renvoyé|retourné)|\b(he|hemos) (ya )?devuelto",
     ),
     Topic.TRACK: _any(
-        r"\bwhere('s| is| are| has)?\b.{0,50}(parcel|package|order|delivery|shipment|\bO-\d|\bis\b|got to)",
+        r"\bwhere\b(?!.{0,15}(refund|money)).{0,60}(parcel|package|order|delivery|shipment|\bO-\d|\bis\b|got to)",
         r"\bwhereabouts\b",
         r"\bwhen\b.{0,60}\b(arriv\w+|delivered|come|get here|expect)|\b(which|what) day\b.{0,25}\bexpect|\btracking\b",
-        r"\b(has|have)(n't| not|nt)\b.{0,25}\b(arrived|come|received|turned up)|\bnot (yet )?(arrived|received|here)\b",
+        r"\b(has|have)(n't| not|nt)\b.{0,25}\b(arrived|come|received|turned up)|\bbeen (shipped|dispatched|sent)\b",
+        r"\bnot (yet )?(arrived|received|here)\b",
         r"\bnever (arrived|came|received|turned up|showed up|got)|\bstill (waiting|no sign)|\bno parcel\b",
         r"\b(late|delayed|overdue)\b|\bshould have (been here|arrived)|\b(is|got|been|gone|went) lost\b",
         r"\blost (in|parcel)",
@@ -177,6 +178,9 @@ class Subject(NamedTuple):
     with_goods: bool = False
     """Whether the answer depends on the goods, so that they belong in the query."""
 
+
+DAMAGE = "damaged faulty arrives"
+"""English words to search with for what would happen if something broke."""
 
 RETURNS = Subject(
     _any(

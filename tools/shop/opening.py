@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -41,17 +42,22 @@ async def shared_sandbox(data_dir: Path) -> AsyncIterator[str]:
     Joins the one that another process runs, else runs it here.
     """
     address = data_dir / "payments.url"
-    known = address.read_text().strip() if address.exists() else None
+    known = await asyncio.to_thread(_known, address)
     if known and await _answers(known):
         yield known
         return
-    data_dir.mkdir(parents=True, exist_ok=True)
     async with running_sandbox(data_dir / "payments.jsonl") as url:
         address.write_text(url)
         try:
             yield url
         finally:
             address.unlink(missing_ok=True)
+
+
+def _known(address: Path) -> str | None:
+    """The URL another process wrote down, if one did. Makes the folder."""
+    address.parent.mkdir(parents=True, exist_ok=True)
+    return address.read_text().strip() if address.exists() else None
 
 
 async def _answers(url: str) -> bool:

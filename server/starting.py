@@ -1,0 +1,130 @@
+"""The routes that start executions: made from the catalog, so that each is typed by its workflow's own intake."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from casework.errors import NotFound
+from casework.execution import Execution, Status
+from graphs.catalog import Catalog, Entry
+from server.auth import Live, Starter
+from server.beginning import Begin
+from server.problems import documented
+
+Handler = Callable[..., Awaitable[Any]]
+
+
+class Resolution(BaseModel):
+    """How a case ended."""
+
+    status: Literal["succeeded", "escalated"]
+    reason: str
+    """Why a person has it now; empty when it succeeded."""
+    summary: str
+    """What was done, for people."""
+    answer: str
+    """The agent's last words on the case."""
+
+
+class Resolved(BaseModel):
+    """Where a case stands, and how it ended if it did."""
+
+    execution_id: UUID
+    status: Status
+    resolution: Resolution | None
+    """Null while it goes on or waits for a person, and when it failed or was cancelled."""
+
+
+def router(catalog: Catalog) -> APIRouter:
+    """Two routes per workflow, typed by its intake."""
+    routes = APIRouter(tags=["executions"])
+    for entry in catalog:
+        _add_starting(routes, entry)
+    routes.add_api_route("/workflows/{workflow}/{way}", _no_such_way, methods=["POST"], include_in_schema=False)
+    return routes
+
+
+async def _no_such_way(service: Live, actor: Starter, workflow: str, way: str) -> None:
+    """After the real ones: says which workflows there are, instead of only that the path is wrong."""
+    service.catalog.get(workflow)
+    raise NotFound(f"workflow {workflow} has no {way!r}; post to /workflows/{workflow}/executions")
+
+
+def _add_starting(routes: APIRouter, entry: Entry) -> None:
+    body = _new_execution(entry)
+    routes.add_api_route(
+        f"/workflows/{entry.name}/executions",
+        _taking(body, _create(entry)),
+        methods=["POST"],
+        name=f"start_{entry.name}",
+        summary=f"Start an execution of {entry.name}",
+        description=f"{entry.description}\n\nAnswers 202 when it is queued. With `Prefer: wait=N` it answers 201 as "
+        "soon as the execution waits for a person or is over. Safe to repeat with an `Idempotency-Key`.",
+        status_code=202,
+        response_model=Execution,
+        responses={**_ACCEPTED, **documented(404, 409, 413)},
+    )
+    if entry.workflow is None:
+        return
+    routes.add_api_route(
+        f"/workflows/{entry.name}/resolve",
+        _taking(entry.workflow.intake, _resolve(entry)),
+        methods=["POST"],
+        name=f"resolve_{entry.name}",
+        summary=f"Resolve a case of {entry.name}",
+        description=f"{entry.description}\n\nThe same as starting an execution, in short: the bare input in, the "
+        "resolution out. Send `Prefer: wait=N` to wait for it.",
+        status_code=202,
+        response_model=Resolved,
+        responses={**_ACCEPTED, **documented(404, 409, 413)},
+    )
+
+
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "This Idempotency-Key was used before: the execution it started."},
+    201: {"description": "Started, and by now waiting for a person or over."},
+    202: {"description": "Accepted; it goes on by itself. `Location` says where to look."},
+}
+
+
+def _new_execution(entry: Entry) -> type[BaseModel]:
+    """The request body: `{"input": …}` with the workflow's intake; a foreign graph takes any object."""
+    intake: Any = entry.workflow.intake if entry.workflow is not None else dict[str, Any]
+    name = "New" + "".join(part.capitalize() for part in entry.name.replace("-", "_").split("_")) + "Execution"
+    field = Field(description="What the case is about.")
+    return create_model(name, __config__=ConfigDict(extra="forbid"), input=(intake, field))
+
+
+def _create(entry: Entry) -> Handler:
+    async def create(body: Any, begin: Begin) -> Execution:
+        return await begin(entry.name, body.model_dump(mode="json")["input"], "input")
+
+    return create
+
+
+def _resolve(entry: Entry) -> Handler:
+    async def resolve(body: Any, begin: Begin) -> Resolved:
+        execution = await begin(entry.name, body.model_dump(mode="json"), "")
+        return Resolved(
+            execution_id=execution.execution_id, status=execution.status, resolution=_resolution(execution)
+        )
+
+    return resolve
+
+
+def _resolution(execution: Execution) -> Resolution | None:
+    result = execution.result or {}
+    if execution.status not in (Status.SUCCEEDED, Status.ESCALATED) or not result.get("outcome"):
+        return None
+    return Resolution(**result["outcome"], answer=result.get("answer", ""))
+
+
+def _taking(body: type[BaseModel], handler: Handler) -> Handler:
+    """FastAPI reads a body's type from the handler's annotations; ours is known only once the catalog is loaded."""
+    handler.__annotations__["body"] = body
+    return handler

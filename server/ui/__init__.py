@@ -1,0 +1,1 @@
+"""The review desk: server-rendered pages that call what the API calls. They work without JavaScript too."""

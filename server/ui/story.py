@@ -1,0 +1,135 @@
+"""An execution's events in people's words. What has no words here is told by its own name, never left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from casework.execution import Event
+from server.ui.text import brief
+
+
+class Tone(StrEnum):
+    """How much a line matters to a reader."""
+
+    QUIET = "quiet"
+    PLAIN = "plain"
+    GOOD = "good"
+    ASKS = "asks"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one type of event is told: texts with its data's fields in braces."""
+
+    tone: Tone
+    title: str
+    text: str = ""
+    node: str = ""
+    """The graph's node that it shows to have run."""
+    by_model: bool = False
+    """Whether `text` is the model's own words."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One event, told."""
+
+    event: Event
+    words: Words
+
+
+STORY: dict[str, Words] = {
+    "execution.created": Words(Tone.PLAIN, "{by} started {workflow}", "Mode: {mode}."),
+    "execution.cancel_requested": Words(Tone.WARN, "{by} asked to cancel"),
+    "execution.cancelled": Words(Tone.BAD, "Cancelled"),
+    "run.started": Words(Tone.QUIET, "A worker took it up ({kind}, attempt {attempt})"),
+    "run.released": Words(Tone.WARN, "Given back, to be tried again", "{error}"),
+    "run.finished": Words(Tone.QUIET, "The run ended: {status}", "{error}"),
+    "input.screened": Words(Tone.QUIET, "Request screened", node="screen_input"),
+    "case.routed": Words(Tone.PLAIN, "Routed to {specialist}", "{reason}", "router", by_model=True),
+    "router.gave_up": Words(Tone.WARN, "The router gave up", "{reason}", "router"),
+    "case.handed_over": Words(Tone.PLAIN, "{by} handed over to {to}", "{summary}", "router", by_model=True),
+    "model.answered": Words(Tone.PLAIN, "{specialist} thinks", "{text}", by_model=True),
+    "specialist.left": Words(Tone.QUIET, "{specialist} left the case by {by}", node="check_calls"),
+    "budget.exhausted": Words(Tone.WARN, "Budget exhausted", "{reason}"),
+    "call.checked": Words(Tone.QUIET, "{tool} may be called", "{reason}", "check_calls"),
+    "call.broken": Words(Tone.WARN, "{tool} was called wrongly", "{error}", "check_calls"),
+    "call.denied": Words(Tone.WARN, "{tool} was refused", "{reason}", "check_calls"),
+    "call.succeeded": Words(Tone.GOOD, "{tool} succeeded", node="handle_call"),
+    "call.failed": Words(Tone.BAD, "{tool} failed", "{error}", "handle_call"),
+    "call.unknown": Words(Tone.BAD, "Nobody knows whether {tool} happened", "{error}", "handle_call"),
+    "call.answered": Words(Tone.PLAIN, "{tool} was not called", "{answer}", "handle_call"),
+    "approval.requested": Words(Tone.ASKS, "A person is asked", "{description}", "handle_call"),
+    "approval.voted": Words(Tone.PLAIN, "{by} approved: {votes} of {needed}"),
+    "approval.edited": Words(Tone.PLAIN, "{by} changed the arguments"),
+    "approval.decided": Words(Tone.PLAIN, "{by} decided on {tool}: {state}"),
+    "output.screened": Words(Tone.QUIET, "Answer screened", node="screen_output"),
+    "case.closed": Words(Tone.GOOD, "Resolved", "{answer}", "close", by_model=True),
+    "case.escalated": Words(Tone.WARN, "Handed to a person", "{reason}", "escalate"),
+    "escalation.failed": Words(Tone.BAD, "The business system could not be told", "{error}", "escalate"),
+}
+
+
+class _Fields(dict[str, Any]):
+    """An event's data; what is missing or empty reads as nothing."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+def told(event: Event) -> Line:
+    """One event in people's words."""
+    words = _special(event) or STORY.get(event.type) or Words(Tone.PLAIN, event.type)
+    fields = _Fields({name: value for name, value in event.data.items() if value is not None})
+    return Line(
+        event,
+        Words(
+            words.tone,
+            words.title.format_map(fields),
+            words.text.format_map(fields),
+            words.node.format_map(fields),
+            words.by_model,
+        ),
+    )
+
+
+def visited(events: Iterable[Event]) -> list[str]:
+    """The graph's nodes that the story shows to have run, in order."""
+    nodes = [told(event).words.node for event in events]
+    return [node for node in nodes if node]
+
+
+def _special(event: Event) -> Words | None:
+    """Where the data decides the tone or the words."""
+    data = event.data
+    match event.type:
+        case "input.screened" if data.get("suspicions"):
+            return Words(Tone.WARN, "The request may carry injected instructions", _listed(data["suspicions"]), "screen_input")
+        case "call.checked" if data.get("verdict") == "needs_approval":
+            return Words(Tone.ASKS, "{tool} needs a person", "{reason}", "check_calls")
+        case "model.answered" if data.get("calls"):
+            names = _listed(call.get("tool", "?") for call in data["calls"] if isinstance(call, Mapping))
+            return Words(Tone.PLAIN, f"{{specialist}} proposes {_braced(names)}", "{text}", "{specialist}", by_model=True)
+        case "model.answered":
+            return Words(Tone.PLAIN, "{specialist} answers", "{text}", "{specialist}", by_model=True)
+        case "approval.decided" if data.get("state") in ("rejected", "expired"):
+            return Words(Tone.WARN, "{by} decided on {tool}: {state}")
+        case "approval.decided" if data.get("state") == "approved":
+            return Words(Tone.GOOD, "{by} decided on {tool}: {state}")
+        case "run.finished" if data.get("status") in ("failed", "waiting") and data.get("error"):
+            return Words(Tone.BAD, "The run ended: {status}", "{error}")
+    return None
+
+
+def _listed(names: Iterable[object]) -> str:
+    return brief(", ".join(map(str, names)))
+
+
+def _braced(text: str) -> str:
+    """Text that may stand in a format string."""
+    return text.replace("{", "{{").replace("}", "}}")

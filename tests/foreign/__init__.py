@@ -1,0 +1,1 @@
+"""Graphs as somebody else would write them: nothing of Casework in them."""
