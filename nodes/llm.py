@@ -16,7 +16,6 @@ from genai_prices import Usage, calc_price
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
 from langchain_core.runnables import Runnable
-from langchain_openai import ChatOpenAI
 
 from casework.errors import CaseworkError, SettingsInvalid
 from casework.settings import OFFLINE, Settings
@@ -31,6 +30,9 @@ WHOLE = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use"
 
 MALFORMED_CHARS = 2000
 """How much of broken arguments is kept, to be shown to the model again."""
+
+INTEGER_BITS = 63
+"""Of the largest integer that a checkpoint can hold, its sign apart."""
 
 RETRIES = 2
 """Of one model call, by the provider's client, on 429, 5xx and lost connections; with backoff and Retry-After."""
@@ -80,7 +82,8 @@ class Models:
         if not name:
             raise SettingsInvalid(f"model {spec!r}: write provider:model, module:factory or {OFFLINE}")
         if kind == "openai":
-            return ChatOpenAI(
+            provider = _load(spec, "langchain_openai", "ChatOpenAI", "is langchain-openai installed?")
+            made = provider(
                 model=name,
                 api_key=self.settings.openai_api_key,
                 base_url=self.settings.openai_base_url,
@@ -88,7 +91,7 @@ class Models:
                 max_retries=RETRIES,
                 stream_usage=True,
             )
-        if kind == "anthropic":
+        elif kind == "anthropic":
             provider = _load(spec, "langchain_anthropic", "ChatAnthropic", "pip install 'casework[anthropic]'")
             made = provider(model=name, api_key=self.settings.anthropic_api_key, timeout=timeout, max_retries=RETRIES)
         else:
@@ -99,6 +102,7 @@ class Models:
 
 
 def _load(spec: str, module: str, name: str, hint: str) -> Any:
+    """Imported when it is chosen: providers' packages take about a second each."""
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -163,11 +167,18 @@ def _call(name: str | None, written: str | None) -> ToolCall:
 def _arguments(written: str) -> dict[str, Any] | None:
     """One JSON object, strictly, of values that can be stored; None for anything else."""
     try:
-        args = json.loads(written)
+        args = json.loads(written, parse_int=_integer)
         text = json.dumps(args, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError):
         return None
     return args if isinstance(args, dict) and _storable(text) == text and "\\u0000" not in text else None
+
+
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if number.bit_length() > INTEGER_BITS:
+        raise ValueError(f"{digits[:20]}… is more than a checkpoint can hold")
+    return number
 
 
 def _storable(text: str) -> str:

@@ -98,6 +98,11 @@ class Workflow:
         names = [s.name for s in self.specialists]
         if not names or len(set(names)) != len(names):
             raise GraphInvalid(f"workflow {self.name}: specialists must be at least one, each with its own name")
+        for name in names:
+            if not name.isidentifier() or name.startswith("_"):
+                raise GraphInvalid(
+                    f"workflow {self.name}: {name!r} cannot name a specialist: use letters, digits and _"
+                )
         if self.escalation.effect is not Effect.TRANSACTIONAL or self.escalation.asks:
             raise GraphInvalid(f"workflow {self.name}: the escalation tool must be transactional and never ask")
         for specialist in self.specialists:

@@ -25,6 +25,7 @@ from casework.errors import CaseworkError, SettingsInvalid
 from casework.execution import OVER, Mode, Status
 from casework.migrate import migrate
 from casework.settings import Settings
+from casework.telemetry import configure_logging
 from evals.shop.checks import Worked, problems
 from evals.shop.rehearsal import Part, rehearsal
 from server.service import Service, open_service, prepare
@@ -60,8 +61,15 @@ async def demo(settings: Settings, server_url: str, count: int) -> int:
     folder = settings.data_dir / "demo"
     shutil.rmtree(folder, ignore_errors=True)
     rehearsed = settings.model_copy(
-        update={"data_dir": folder, "port": 0, "host": "127.0.0.1", "modes": {"support": Mode.AUTONOMOUS}}
+        update={
+            "data_dir": folder,
+            "port": 0,
+            "host": "127.0.0.1",
+            "modes": {"support": Mode.AUTONOMOUS},
+            "log_level": "warning",  # the stage tells the story; logs would drown it
+        }
     )
+    configure_logging(rehearsed)
     async with _fresh_database(server_url) as url:
         await migrate(url)
         async with open_service(rehearsed, url) as service:
@@ -124,7 +132,7 @@ class _Stage:
             await asyncio.sleep(POLL_S)
         for case in cases:
             path = f"/executions/{case.execution_id}/events?limit=1000"
-            case.events = (await self._call("GET", path, "olivia"))["items"]
+            case.events = (await self._call("GET", path, "olivia"))["events"]
         return cases
 
     async def _submit(self, case: Case) -> None:
@@ -139,14 +147,14 @@ class _Stage:
     async def _look(self, cases: list[Case]) -> None:
         by_id = {case.execution_id: case for case in cases}
         page = await self._call("GET", f"/executions?limit={PAGE}", "olivia")
-        for execution in page["items"]:
+        for execution in page["executions"]:
             case = by_id.get(execution["execution_id"])
             if case is not None and execution["status"] != case.status:
                 case.status, case.execution = execution["status"], execution
                 if Status(case.status) in OVER:
                     self._tell(case, f"[bold]{case.status}[/]")
         waiting = await self._call("GET", f"/approvals?state=pending&limit={PAGE}", "ana")
-        for approval in waiting["items"]:
+        for approval in waiting["approvals"]:
             if approval["execution_id"] in by_id:
                 await self._answer(by_id[approval["execution_id"]], approval)
 

@@ -28,6 +28,8 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (
 )
 """Raised when the database cannot be reached now; the same request may succeed later."""
 
+SILENT: tuple[type[Exception], ...] = (TimeoutError, *DATABASE_AWAY)
+
 PROBE_TIMEOUT_S = 3.0
 """How long readiness waits for the database's answer."""
 
@@ -39,7 +41,7 @@ async def obstacles(engine: AsyncEngine) -> list[str]:
             revision = await db.scalar(text("SELECT version_num FROM casework.alembic_version"))
     except sqlalchemy.exc.ProgrammingError:
         return ["the database was never migrated: run casework migrate"]
-    except (TimeoutError, *DATABASE_AWAY) as error:
+    except SILENT as error:
         return [f"the database does not answer ({type(error).__name__})"]
     if revision in _outdated():
         return [f"the database is at revision {revision}, older than this version: run casework migrate"]

@@ -110,9 +110,7 @@ def _create(entry: Entry) -> Handler:
 def _resolve(entry: Entry) -> Handler:
     async def resolve(body: Any, begin: Begin) -> Resolved:
         execution = await begin(entry.name, body.model_dump(mode="json"), "")
-        return Resolved(
-            execution_id=execution.execution_id, status=execution.status, resolution=_resolution(execution)
-        )
+        return Resolved(execution_id=execution.execution_id, status=execution.status, resolution=_resolution(execution))
 
     return resolve
 

@@ -178,7 +178,7 @@ def welcome(url: str, keys: dict[str, str], settings: Settings) -> str:
 
 def _curls(url: str, keys: dict[str, str]) -> list[str]:
     olivia, ana = keys["olivia"], keys["ana"]
-    body = '{"ticket_id": "T-1042", "user_id": "C-1040"}'
+    body = '{"ticket_id": "T-1042", "user_id": "C-1042"}'
     return [
         f"  curl -s {url}/workflows/support/resolve -H 'Authorization: Bearer {olivia}' \\",
         f"       -H 'Content-Type: application/json' -H 'Prefer: wait=20' -d '{body}'",

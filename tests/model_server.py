@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from llmock.scenarios import Behavior, Fail, Match, Reply, StreamFault, StreamFaultKind, ToolCall
 from llmock.simulation import MockResponseSettings
 from llmock.testing import LLMockServer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from casework.execution import Status
 from casework.settings import Settings
+from graphs.support import support
+from policies.limits import Limits
+from tests.rig import Rig, rig
 
 ROUTER, SPECIALIST = "router-model", "specialist-model"
 SPEC = {"router": f"openai:{ROUTER}", "specialist": f"openai:{SPECIALIST}"}
 WRITTEN_ID = re.compile(rb'"id":"call_[0-9a-f]{24}"')
 """A tool call's id as llmock writes it into a stream."""
+REST_S = 30.0
+"""How long a case may take to come to rest before it counts as hanging."""
 SOON_S = 0.01
 """What a Retry-After asks for: the client must obey it, and a test must not wait for it."""
 
@@ -113,3 +122,24 @@ def model_server() -> Iterator[ModelServer]:
     made.server.app.add_middleware(CallIds, server=made)
     with made.server:
         yield made
+
+
+@asynccontextmanager
+async def support_over_http(
+    base: Settings, database_url: str, models: ModelServer, limits: Limits | None = None, **more: Any
+) -> AsyncIterator[Rig]:
+    """The support workflow, thinking at the endpoint."""
+    workflow = support if limits is None else replace(support, limits=limits)
+    async with rig(models.settings(base, **more), database_url, None, workflow) as case:
+        yield case
+
+
+async def rest(case: Rig, execution_id: UUID) -> Status:
+    """Run until the execution waits or is over, through every retry."""
+    deadline = monotonic() + REST_S
+    while monotonic() < deadline:
+        status = await case.advance(execution_id)
+        if status not in (None, Status.QUEUED):
+            return status
+        await asyncio.sleep(0.005)  # not claimed before its pause is over
+    raise AssertionError(f"execution {execution_id} did not come to rest in {REST_S} s")

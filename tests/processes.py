@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,10 @@ def until(found: Callable[[], object], timeout_s: float, explain: Callable[[], s
         time.sleep(0.05)
 
 
-async def eventually(found: Callable[[], Awaitable[object]], explain: Callable[[], str]) -> None:
-    """The same for what must be awaited, leaving the test's own servers running meanwhile."""
+async def eventually(found: Callable[[], object], explain: Callable[[], str]) -> None:
+    """The same, while servers of the test's own go on serving."""
     deadline = time.monotonic() + PATIENCE_S
-    while not await found():
+    while not found():
         assert time.monotonic() < deadline, f"not within {PATIENCE_S} s:\n{explain()}"
         await asyncio.sleep(0.05)
 

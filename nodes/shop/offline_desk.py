@@ -27,6 +27,7 @@ FENCE = re.compile(r'<data source="(?P<source>[^"]*)">\n(?P<inner>.*?)\n</data>'
 EDITED = "Note: a person changed the arguments"
 UNMADE = ("Error:", "Refused:", "A person answered instead:", "The outcome of this call is not known", "Not made:")
 SUMMARY_CHARS, REASON_CHARS = 2000, 200
+"""What the escalation and hand-over tools take at most."""
 
 
 class Turn(Exception):
@@ -58,8 +59,6 @@ class Desk:
     """One specialist's desk: the conversation so far, and the tools within reach."""
 
     role: str
-    request: str
-    """The request as it was opened with; empty if the opening holds none."""
     passed_by: tuple[str, ...]
     """Specialists who worked the case before, oldest first."""
     tools: frozenset[str]
@@ -74,7 +73,7 @@ class Desk:
         said = {m.tool_call_id: m.text for m in messages if isinstance(m, ToolMessage)}
         calls = [c for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
         answered = tuple((c["name"], c["args"], said[c["id"]]) for c in calls if c["id"] in said)
-        return cls(role, request_in(opening), tuple(HANDED_OVER.findall(before)), tools, answered)
+        return cls(role, tuple(HANDED_OVER.findall(before)), tools, answered)
 
     def ask(self, shape: type[Shape], name: str, **args: Any) -> Shape | NotDone:
         """The call's result; NotDone when it failed or was refused. Ends the turn when it was not made yet."""

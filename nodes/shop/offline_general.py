@@ -22,7 +22,7 @@ def answer_question(case: Case, matter: Matter) -> Answer:
     said = article(case, matter.query)
     note = f"Answered from our articles ({matter.query})."
     if matter.query == RETURNS.query and matter.order_id and not set(COMPLAINTS) & set(case.reading.topics):
-        return Answer(f"{_return_deadline(case, matter)}\n\n{said}", note)
+        said = "\n\n".join([*_return_deadline(case, matter), said])
     return Answer(said, note)
 
 
@@ -63,10 +63,11 @@ def _quoted(snippet: str) -> str:
     return f"{start}{snippet}{end}"
 
 
-def _return_deadline(case: Case, matter: Matter) -> str:
+def _return_deadline(case: Case, matter: Matter) -> list[str]:
+    """Nothing while the order is not delivered: the time has not begun."""
     order = case.order_of(matter)
     if order.delivered_at is None:
-        return ""
+        return []
     last = order.delivered_at + WINDOW_AFTER_DELIVERY
     phrase = RETURN_UNTIL if case.written_at <= last else RETURN_OVER
-    return case.say(phrase, order=order.order_id, date=f"{order.delivered_at:%Y-%m-%d}", last=f"{last:%Y-%m-%d}")
+    return [case.say(phrase, order=order.order_id, date=f"{order.delivered_at:%Y-%m-%d}", last=f"{last:%Y-%m-%d}")]

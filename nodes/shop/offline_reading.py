@@ -118,7 +118,7 @@ def _names(token: str, word: str) -> bool:
 
 
 def _singular(token: str) -> str:
-    if token.endswith(("ses", "xes", "ches", "shes", "sses")):
+    if token.endswith(("sses", "xes", "ches", "shes")):
         return token[:-2]
     return token[:-1] if token.endswith("s") and not token.endswith("ss") else token
 

@@ -43,6 +43,8 @@ TEAMS = {
     Topic.FRAUD: Team.SECURITY,
     Topic.PERSON: Team.CUSTOMER_CARE,
 }
+LETTER_CHARS, NOTE_CHARS = 4000, 1000
+"""What the reply and the note take at most."""
 TOO_BARE = frozenset({Topic.REFUND, Topic.GOODWILL, Topic.VAGUE})
 """What a text that also gives orders must say more than, before anything in it is done."""
 
@@ -94,7 +96,7 @@ def _work(desk: Desk) -> str:
         _pass_on(case, left, notes)
     later = f" Still open: {named(left)}." if left else ""
     status = "pending" if waits else "solved"
-    closing = {"status": status, "note": f"{notes}{_warning(case)}{later}"[:1000]}
+    closing = {"status": status, "note": f"{notes}{_warning(case)}{later}"[:NOTE_CHARS]}
     desk.ask_together(("reply_to_customer", {"body": body}), ("update_ticket", closing))
     _must_happen(case, desk.ask(SentReply, "reply_to_customer", body=body))
     _must_happen(case, desk.ask(TicketState, "update_ticket", **closing))
@@ -154,7 +156,7 @@ def _letter(case: Case, paragraphs: Sequence[str], *, more_follows: bool) -> str
     greeting = case.say(GREETING, name=case.customer.name)
     sorry = [case.say(SORRY)] if case.reading.angry else []
     more = [case.say(COLLEAGUE)] if more_follows else []
-    return "\n\n".join([greeting, *sorry, *paragraphs, *more, case.say(SIGNATURE)])[:4000]
+    return "\n\n".join([greeting, *sorry, *paragraphs, *more, case.say(SIGNATURE)])[:LETTER_CHARS]
 
 
 def _warning(case: Case) -> str:

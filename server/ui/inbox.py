@@ -39,9 +39,7 @@ async def _view(service: Service, actor: Actor, status: Status | None, cursor: s
     asked = await service.decisions.page(actor.tenant, limit=SHOWN_APPROVALS + 1, state=ApprovalState.PENDING)
     pending = asked[:SHOWN_APPROVALS]
     mine = [a for a in pending if why_not(actor, a) is None]
-    cases = await service.store.page(
-        actor.tenant, limit=SHOWN_CASES + 1, before=position_of(cursor), status=status
-    )
+    cases = await service.store.page(actor.tenant, limit=SHOWN_CASES + 1, before=position_of(cursor), status=status)
     last = cases[SHOWN_CASES - 1] if len(cases) > SHOWN_CASES else None
     return {
         "actor": actor,

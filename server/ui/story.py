@@ -109,12 +109,15 @@ def _special(event: Event) -> Words | None:
     data = event.data
     match event.type:
         case "input.screened" if data.get("suspicions"):
-            return Words(Tone.WARN, "The request may carry injected instructions", _listed(data["suspicions"]), "screen_input")
+            signs = _braced(_listed(data["suspicions"]))
+            return Words(Tone.WARN, "The request may carry injected instructions", signs, "screen_input")
         case "call.checked" if data.get("verdict") == "needs_approval":
             return Words(Tone.ASKS, "{tool} needs a person", "{reason}", "check_calls")
         case "model.answered" if data.get("calls"):
             names = _listed(call.get("tool", "?") for call in data["calls"] if isinstance(call, Mapping))
-            return Words(Tone.PLAIN, f"{{specialist}} proposes {_braced(names)}", "{text}", "{specialist}", by_model=True)
+            return Words(
+                Tone.PLAIN, f"{{specialist}} proposes {_braced(names)}", "{text}", "{specialist}", by_model=True
+            )
         case "model.answered":
             return Words(Tone.PLAIN, "{specialist} answers", "{text}", "{specialist}", by_model=True)
         case "approval.decided" if data.get("state") in ("rejected", "expired"):

@@ -151,7 +151,13 @@ def test_instructions_in_a_text_are_noted_and_left_out(attack: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("two broken vases", "vase"), ("die Schreibtischlampe", "lamp"), ("mes coussins", "cushion"), ("la taza", "mug")],
+    [
+        ("two broken vases", "vase"),
+        ("six glasses", "glass"),
+        ("die Schreibtischlampe", "lamp"),
+        ("mes coussins", "cushion"),
+        ("la taza", "mug"),
+    ],
 )
 def test_goods_are_known_by_their_names_in_four_languages(text: str, word: str) -> None:
     assert word in words_of_goods(text)

@@ -22,7 +22,10 @@ async def pay_without_a_trace(args: RefundArgs, ctx: ToolContext) -> Refund:
     async with ctx.engine.connect() as db:
         charge_id = await db.scalar(select(charges.c.charge_id).where(charges.c.order_id == args.order_id).limit(1))
     paid = await ctx.service(PaymentsClient).create_refund(
-        charge_id=str(charge_id), amount_minor=args.amount_minor, idempotency_key=uuid4().hex, metadata={}
+        charge_id=str(charge_id),
+        amount_minor=args.amount_minor,
+        idempotency_key=uuid4().hex,
+        metadata={"order_id": args.order_id},
     )
     amount = Money.of(paid.amount)
     return Refund(order_id=args.order_id, amount=amount, reason=args.reason, provider_ref=paid.id)

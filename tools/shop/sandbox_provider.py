@@ -158,7 +158,7 @@ def _listen(port: int) -> tuple[socket.socket, str]:
 @contextlib.asynccontextmanager
 async def running_sandbox(book: Path, port: int = 0) -> AsyncIterator[str]:
     """Run the provider in this process; yields its base URL."""
-    server = _GuestServer(_config(book))
+    server = _GuestServer(await asyncio.to_thread(_config, book))  # it opens the book
     listener, url = _listen(port)
     with listener:
         # The socket listens already: requests that come before the server is up wait in its backlog.

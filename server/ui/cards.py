@@ -1,0 +1,134 @@
+"""One approval as a person sees it: the exact call, why it asks, and the answers they may give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from casework.actor import Actor
+from casework.approval import Approval, ApprovalState, Decision, JsonSchema
+from casework.decisions import barred
+from casework.errors import InputInvalid
+from graphs.catalog import Catalog, Entry
+from server.problems import Problem
+from server.ui.forms import FormField, fields_of, read
+
+TEXT: JsonSchema = {"type": "string", "minLength": 1, "maxLength": 2000}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that was not taken."""
+
+    problem: Problem
+    typed: Mapping[str, str]
+    """The form as it was sent, so that nothing must be typed twice."""
+
+
+@dataclass(frozen=True)
+class Card:
+    approval: Approval
+    bar: str | None
+    """Why this person may decide nothing here; None when they may."""
+    approve_bar: str | None
+    """Why they may not say yes, whatever else they may; None when they may."""
+    edit: list[FormField] | None
+    """Inputs for other arguments; None when these cannot be edited."""
+    respond: list[FormField]
+    """Inputs for an answer in the tool's place."""
+    refusal: Refusal | None
+    """The answer just given, when it was not taken."""
+
+    @property
+    def open(self) -> bool:
+        return self.approval.state is ApprovalState.PENDING
+
+    @property
+    def typed(self) -> Mapping[str, str]:
+        """What to put back into the forms. Nothing when the arguments changed meanwhile: they must be read again."""
+        if self.refusal is None or self.refusal.problem.code == "digest_stale":
+            return {}
+        return self.refusal.typed
+
+    def takes(self, answer: str) -> bool:
+        return self.open and self.bar is None and answer in self.approval.allowed
+
+
+def card(actor: Actor, approval: Approval, catalog: Catalog, refusal: Refusal | None = None) -> Card:
+    schema = args_schema(catalog, approval)
+    return Card(
+        approval=approval,
+        bar=barred(actor, approval.role, approval.requester),
+        approve_bar=_approve_bar(actor, approval),
+        edit=fields_of(schema, approval.args, "args") if schema is not None else None,
+        respond=fields_of(_wrapped(approval), {}, "answer"),
+        refusal=refusal,
+    )
+
+
+def decision_of(approval: Approval, catalog: Catalog, form: Mapping[str, str]) -> Decision:
+    """The decision that a card's form holds. Raises InputInvalid."""
+    answer: dict[str, Any] = {"type": form.get("type", ""), "digest": form.get("digest", "")}
+    if answer["type"] == "edit":
+        answer["args"] = read(args_schema(catalog, approval) or {}, form, "args")
+    elif answer["type"] == "reject":
+        answer["reason"] = form.get("reason", "").replace("\r\n", "\n").strip()
+    elif answer["type"] == "respond":
+        answer["message"] = _message(approval, form)
+    try:
+        return Decision.model_validate(answer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][-1]) if first["loc"] else "type"
+        raise InputInvalid(f"{field}: {first['msg']}", field=field) from error
+
+
+def args_schema(catalog: Catalog, approval: Approval) -> JsonSchema | None:
+    """What the tool's arguments look like; None for another graph's question, or when the tool is gone by now."""
+    entry = entry_of(catalog, approval.workflow)
+    if entry is None or entry.workflow is None:
+        return None
+    for specialist in entry.workflow.specialists:
+        for tool in specialist.tools:
+            if (specialist.name, tool.name) == (approval.specialist, approval.tool):
+                return tool.args.model_json_schema()
+    return None
+
+
+def entry_of(catalog: Catalog, workflow: str) -> Entry | None:
+    """The workflow, if this process still has it: old cases outlive their workflows."""
+    return next((entry for entry in catalog if entry.name == workflow), None)
+
+
+def _approve_bar(actor: Actor, approval: Approval) -> str | None:
+    if actor.actor_id == approval.edited_by:
+        return "You changed these arguments, so someone else must approve them."
+    if actor.actor_id in approval.votes:
+        return f"You have approved. {approval.votes_needed - len(approval.votes)} more must agree."
+    return None
+
+
+def _wrapped(approval: Approval) -> JsonSchema:
+    """A one-field object around what a response must look like."""
+    schema = approval.response_schema or TEXT
+    return {
+        "type": "object",
+        "properties": {"message": schema},
+        "required": ["message"],
+        "$defs": schema.get("$defs", {}),
+    }
+
+
+def _message(approval: Approval, form: Mapping[str, str]) -> Any:
+    """Text for a tool's call. A question without a schema takes JSON, and what is no JSON as text."""
+    message = read(_wrapped(approval), form, "answer")["message"]
+    if approval.tool is not None or approval.response_schema is not None or not isinstance(message, str):
+        return message
+    try:
+        return json.loads(message)
+    except ValueError:
+        return message

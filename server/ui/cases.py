@@ -1,0 +1,118 @@
+"""The page of one case: where it stands, its questions, its story and its picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from fastapi.responses import RedirectResponse, Response
+
+from casework.actor import Actor, Role
+from casework.approval import Approval, ApprovalState
+from casework.errors import ExecutionOver
+from casework.execution import OVER, Event, Execution, Status
+from graphs.catalog import Entry
+from server.auth import Live, Person, Starter
+from server.executions import LARGEST_SEQ
+from server.service import Service
+from server.ui.cards import Refusal, card, entry_of
+from server.ui.picture import Picture, draw
+from server.ui.rendering import render
+from server.ui.story import told, visited
+
+router = APIRouter(prefix="/desk/executions/{execution_id}", include_in_schema=False)
+
+SHOWN_EVENTS = 1000
+SHOWN_APPROVALS = 200
+NONE_REFUSED: Mapping[UUID, Refusal] = {}
+
+
+@router.get("")
+async def case(service: Live, actor: Person, execution_id: UUID) -> Response:
+    return await case_page(service, actor, execution_id)
+
+
+@router.get("/news")
+async def news(
+    service: Live,
+    actor: Person,
+    execution_id: UUID,
+    after: Annotated[int, Query(ge=0, le=LARGEST_SEQ)],
+    asked: Annotated[str, Query(max_length=64)],
+) -> Response:
+    """What the page asks for every few seconds: 204, or the parts that changed since event `after`."""
+    events = await service.store.events(actor.tenant, execution_id, after=after, limit=SHOWN_EVENTS)
+    view = await _view(service, actor, execution_id)
+    if not events and view["asked"] == asked:
+        return Response(status_code=204)
+    lines = [told(event) for event in events]
+    return render("case_news.html", **view, lines=lines, asked_changed=view["asked"] != asked)
+
+
+@router.post("/cancel")
+async def cancel(service: Live, actor: Starter, execution_id: UUID) -> Response:
+    with suppress(ExecutionOver):  # it ended while the page was open; the page says how
+        await service.store.cancel(actor, execution_id)
+    return RedirectResponse(f"/desk/executions/{execution_id}", 303)
+
+
+async def case_page(
+    service: Service,
+    actor: Actor,
+    execution_id: UUID,
+    refused: Mapping[UUID, Refusal] = NONE_REFUSED,
+    status: int = 200,
+) -> Response:
+    """The whole page. `refused`: answers just given that were not taken, by approval. Raises NotFound."""
+    view = await _view(service, actor, execution_id, refused)
+    return render("case.html", status, **view, lines=[told(event) for event in view["events"]])
+
+
+async def _view(
+    service: Service, actor: Actor, execution_id: UUID, refused: Mapping[UUID, Refusal] = NONE_REFUSED
+) -> dict[str, Any]:
+    execution = await service.store.get(actor.tenant, execution_id)
+    events = await service.store.events(actor.tenant, execution_id, limit=SHOWN_EVENTS)
+    approvals = await service.decisions.page(actor.tenant, limit=SHOWN_APPROVALS, execution_id=execution_id)
+    approvals.sort(key=lambda a: (a.state is not ApprovalState.PENDING, a.created_at))
+    entry = entry_of(service.catalog, execution.workflow)
+    passed = visited(events)
+    return {
+        "actor": actor,
+        "now": service.resources.clock(),
+        "execution": execution,
+        "over": execution.status in OVER,
+        "may_cancel": bool(actor.roles & {Role.OPERATOR, Role.ADMIN}) and execution.status not in OVER,
+        "cards": [card(actor, a, service.catalog, refused.get(a.approval_id)) for a in approvals],
+        "asked": _mark(approvals),
+        "events": events,
+        "last_seq": events[-1].seq if events else 0,
+        "picture": picture_of(entry) if entry is not None else None,
+        "passed": set(passed),
+        "present": _present(execution, events, passed),
+    }
+
+
+def picture_of(entry: Entry) -> Picture:
+    """The workflow's graph, laid out."""
+    graph = entry.compiled.get_graph()
+    start = graph.first_node()
+    nodes = list(graph.nodes)
+    return draw(nodes, [(edge.source, edge.target) for edge in graph.edges], start.id if start else nodes[0])
+
+
+def _mark(approvals: Sequence[Approval]) -> str:
+    """Changes when a question comes, is edited, voted on or decided."""
+    seen = [(str(a.approval_id), a.digest, a.state, sorted(a.votes)) for a in approvals]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+
+
+def _present(execution: Execution, events: Sequence[Event], passed: Sequence[str]) -> str:
+    """The node where the case stands now; empty when it is over or nothing is known."""
+    if execution.status in OVER or not passed:
+        return ""
+    return "handle_call" if execution.status is Status.WAITING else passed[-1]
