@@ -5,10 +5,12 @@ Half an answer is no answer: a message counts only with a finish reason that say
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -110,33 +112,43 @@ def _load(spec: str, module: str, name: str, hint: str) -> Any:
 
 
 async def call_model(
-    model: BaseChatModel, messages: Sequence[BaseMessage], tools: Sequence[Any], *, choice: str | None = None
+    model: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    tools: Sequence[Any],
+    timeout: timedelta,
+    *,
+    choice: str | None = None,
 ) -> Turn:
     """Ask once, with these tools bound; `choice` forces one of them.
 
+    `timeout`: of one try. It holds for all tries together too, times their number: a stream that only drips ends.
     Raises ModelUnavailable (try the run again), ModelRefused (a person must take over).
     """
     bound: Runnable[Any, AIMessage] = model
     if tools:
         bound = model.bind_tools(tools, tool_choice=choice) if choice else model.bind_tools(tools)
-    whole: AIMessageChunk | None = None
     try:
-        async for chunk in bound.astream(list(messages)):
-            part = chunk if isinstance(chunk, AIMessageChunk) else AIMessageChunk(**chunk.model_dump(exclude={"type"}))
-            whole = part if whole is None else whole + part
+        async with asyncio.timeout(timeout.total_seconds() * (1 + RETRIES)):
+            parts = [_part(message) async for message in bound.astream(list(messages))]
     except Exception as error:
         if isinstance(error, CaseworkError):
             raise
         log.warning("model.failed", error=type(error).__name__, detail=str(error)[:300])
         raise ModelUnavailable(f"the model failed: {type(error).__name__}: {str(error)[:200]}") from error
-    if whole is None:
+    if not parts:
         raise ModelUnavailable("the model answered nothing")
+    whole = parts[0] + parts[1:]  # at once: one by one parses all arguments again for every few characters of them
     reason = whole.response_metadata.get("finish_reason") or whole.response_metadata.get("stop_reason")
     if reason is None:
         raise ModelUnavailable("the model's answer broke off: it came without a finish reason")
     if reason not in WHOLE:
         raise ModelRefused(f"the model ended its answer early: {reason}")
     return _turn(whole, _name(model))
+
+
+def _part(message: AIMessage) -> AIMessageChunk:
+    """A model that does not stream answers with one whole message."""
+    return message if isinstance(message, AIMessageChunk) else AIMessageChunk(**message.model_dump(exclude={"type"}))
 
 
 def _turn(whole: AIMessageChunk, model: str) -> Turn:

@@ -8,6 +8,7 @@ product; where its rules are unsure, it escalates.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,8 +101,8 @@ class OfflineModel(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         """Word by word, then the calls, then the end with usage: the shape a real endpoint streams."""
         whole = self._answer(messages)
-        for word in whole.text.split(" ") if whole.text else []:
-            yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
+        for word in re.findall(r"\S+\s*|\s+", whole.text):
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
         for index, call in enumerate(whole.tool_calls):
             chunk = tool_call_chunk(name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=index)
             yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[chunk]))

@@ -72,11 +72,12 @@ def _asked_for(state: State) -> HandOver | None:
 async def _choose(
     workflow: Workflow, schema: type[BaseModel], messages: list[BaseMessage], context: Context
 ) -> dict[str, Any]:
+    timeout = context.resources.settings.model_timeout
     model = context.models.get("router", "router", workflow.offline)
     spent: dict[str, int] = {}
     for _ in range(workflow.limits.missteps + 1):
         try:
-            turn = await call_model(model, messages, [schema], choice="route")
+            turn = await call_model(model, messages, [schema], timeout, choice="route")
         except ModelUnavailable as error:
             if not context.last_attempt:
                 raise

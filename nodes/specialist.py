@@ -60,9 +60,10 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
         if empty:
             context.journal.note("budget.exhausted", reason=empty)
             return _escalated(empty)
+        timeout = context.resources.settings.model_timeout
         model = context.models.get(specialist.model_role, specialist.name, workflow.offline)
         try:
-            turn = await call_model(model, _prompt(workflow, specialist, state), schemas)
+            turn = await call_model(model, _prompt(workflow, specialist, state), schemas, timeout)
         except ModelUnavailable as error:
             if not context.last_attempt:
                 raise

@@ -12,7 +12,10 @@ INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u20
 """Zero-width, bidirectional and tag characters: they hide text from people, never from models."""
 
 _SIGNS: tuple[tuple[str, str], ...] = (
-    ("hidden text", r"<!--|</?(system|assistant|tool|instructions?)\b|\[/?(INST|SYSTEM)\]|<\|[a-z_]+\|>"),
+    (
+        "hidden text or forged markup",
+        r"<!--|</?(system|assistant|tool|instructions?)\b|\[/?(INST|SYSTEM|tool\w*|assistant)\]|<\|[a-z_]+\|>",
+    ),
     (
         "a role claimed in the text",
         r"^\s*#*\s*(system|assistant|developer|tool)\s*(message|prompt|output|result)?\s*:",
@@ -32,7 +35,10 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         r"|\bno approval (is )?(needed|required)",
     ),
     ("talk to the machine", r"\b(you are now|new instructions?|as an ai|language model|developer mode|jailbreak)\b"),
-    ("a tool named in the text", r"\b[a-z]+_[a-z]+(_[a-z]+)*\s*\(|\"(tool|function|name)\"\s*:\s*\""),
+    (
+        "a tool named in the text",
+        r"\b[a-z]+_[a-z]+(_[a-z]+)*\s*\(|\b(call|use|run)\s+[a-z]+_[a-z]+|\"(tool|function)\"\s*:",
+    ),
 )
 SIGNS = tuple((name, re.compile(pattern, re.IGNORECASE | re.MULTILINE)) for name, pattern in _SIGNS)
 

@@ -49,7 +49,7 @@ class ApprovalPage(BaseModel):
 async def list_approvals(
     service: Live,
     actor: Reader,
-    state: ApprovalState = ApprovalState.PENDING,
+    state: Annotated[ApprovalState, Query(description="Only those in this state.")] = ApprovalState.PENDING,
     execution_id: Annotated[UUID | None, Query(description="Only those of this execution.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,

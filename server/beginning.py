@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 
-from casework.execution import Execution
+from casework.execution import Execution, Mode
 from graphs.starting import start
 from server.auth import Live, Starter
 from server.storable import refuse_unstorable
@@ -16,6 +16,7 @@ from server.waiting import MOVING, preferred_wait, settled
 IdempotencyKey = Annotated[
     str | None,
     Header(
+        alias="Idempotency-Key",
         pattern=r"^[\x20-\x7e]{1,200}$",
         description="1 to 200 printable ASCII characters. The same key with the same request answers with the first "
         "execution (200) instead of starting another.",
@@ -43,7 +44,9 @@ class Beginning:
         self.wait = wait
         self.idempotency_key = idempotency_key
 
-    async def __call__(self, workflow: str, input_: Mapping[str, Any], field: str) -> Execution:
+    async def __call__(
+        self, workflow: str, input_: Mapping[str, Any], field: str, mode: Mode | None = None
+    ) -> Execution:
         """Start it, wait as preferred, and set the answer's status and headers. `field`: where the input stood.
 
         Raises what graphs.starting.start raises.
@@ -51,7 +54,14 @@ class Beginning:
         refuse_unstorable(dict(input_), field)
         service = self.service
         execution, new = await start(
-            service.store, service.catalog, service.resources, self.actor, workflow, input_, self.idempotency_key
+            service.store,
+            service.catalog,
+            service.resources,
+            self.actor,
+            workflow,
+            input_,
+            idempotency_key=self.idempotency_key,
+            mode=mode,
         )
         if self.wait is not None:
             execution = await settled(service.store, execution, self.wait, self.request.is_disconnected)

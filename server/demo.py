@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import psycopg
 from psycopg import sql
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import make_url
 
@@ -36,6 +40,17 @@ POLL_S = 0.15
 PATIENCE_S = 120.0
 """How long the whole rehearsal may take before it counts as stuck."""
 PAGE = 200
+LINE = 90
+"""Characters of a question that are shown as it is asked."""
+
+SHORT = {
+    "issue_refund": "refund",
+    "reply_to_customer": "reply",
+    "update_ticket": "update",
+    "change_shipping_address": "readdress",
+    "cancel_order": "cancel",
+    "escalate_to_human": "hand over",
+}
 
 
 @dataclass
@@ -164,7 +179,7 @@ class _Stage:
         if approval_id not in case.asked:
             case.asked[approval_id] = approval
             people = f"{approval['votes_needed']} {'person' if approval['votes_needed'] == 1 else 'people'}"
-            self._tell(case, f"[yellow]asks {people}[/]: {approval['description']}")
+            self._tell(case, f"[yellow]asks {people}[/]: {escape(_line(approval['description']))}")
         turn = case.acted.get(approval_id, 0)
         ours = case.part.tool in (None, approval["tool"])
         acts = case.part.acts if ours else Part(case.part.expected).acts
@@ -176,7 +191,7 @@ class _Stage:
             answer["args"] = {**approval["args"], **answer.pop("change")}
         decided = await self._call("POST", f"/approvals/{approval_id}/decision", act.by, answer)
         case.acted[approval_id] = turn + 1
-        self._tell(case, f"[green]{act.by}[/] {_past(answer)} ({decided['state']})")
+        self._tell(case, f"[green]{act.by}[/] {escape(_past(answer))} ({decided['state']})")
 
     async def _call(
         self, method: str, path: str, who: str, body: Any = None, headers: dict[str, str] | None = None
@@ -191,10 +206,15 @@ class _Stage:
         self.console.print(f"  {case.ticket}  {what}", highlight=False)
 
 
+def _line(text: str) -> str:
+    """On one line, cut with a mark."""
+    return shorten(" ".join(text.split()), LINE, placeholder=" …")
+
+
 def _past(answer: dict[str, Any]) -> str:
     if answer["type"] == "edit":
         return f"changes the arguments to {answer['args']}"
-    return {"approve": "approves", "reject": f"rejects: {answer.get('reason')}"}[answer["type"]]
+    return "approves" if answer["type"] == "approve" else f"rejects: {answer['reason']}"
 
 
 def _worked(case: Case) -> Worked:
@@ -209,27 +229,40 @@ def _wrong(case: Case) -> list[str]:
 
 
 def _table(cases: list[Case]) -> Table:
-    table = Table(title="What became of each ticket", title_justify="left")
-    for column in ("ticket", "route", "actions", "approvals", "outcome", "seconds", "cost"):
-        table.add_column(column, justify="right" if column in ("seconds", "cost") else "left")
+    table = Table(title="What became of each ticket", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("ticket", "route", "actions", "approvals", "outcome", "time", "cost"):
+        number = column in ("time", "cost")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number or column == "ticket")
+    notes = [f"* {case.ticket}: {case.part.note}" for case in cases if case.part.note]
+    table.caption, table.caption_justify = "\n".join(notes), "left"
     for case in cases:
         worked, wrong = _worked(case), _wrong(case)
-        verdict = f"[red]{case.status}: {'; '.join(wrong)}[/]" if wrong else f"{case.status} [green]✓[/]"
+        verdict = f"[red]{case.status}: {'; '.join(wrong)}[/]" if wrong else f"[green]✓[/] {case.status}"
         table.add_row(
             case.ticket,
             worked.route or "–",
-            ", ".join(tool for tool, _ in worked.effects) or "–",
-            _approvals(case),
-            verdict,
-            f"{_seconds(case.execution):.1f}",
+            _list(_words(tool) for tool, _ in worked.effects),
+            _list(_question(a) for a in case.asked.values()),
+            f"{verdict} *" if case.part.note else verdict,
+            f"{_seconds(case.execution):.1f} s",
             f"${case.execution['cost_microusd'] / 1_000_000:.4f}",
         )
     return table
 
 
-def _approvals(case: Case) -> str:
-    asked = [f"{a['tool']} ×{a['votes_needed']}" for a in case.asked.values()]
-    return ", ".join(asked) + (f"\n{case.part.note}" if case.part.note else "") or "–"
+def _list(items: Iterable[str]) -> str:
+    counted = Counter(items)
+    return ", ".join(item if times == 1 else f"{item} ×{times}" for item, times in counted.items()) or "–"
+
+
+def _words(tool: str) -> str:
+    """`issue_refund` → `refund`: the table has little room, and these are the demo's own tools."""
+    return SHORT.get(tool, tool)
+
+
+def _question(approval: dict[str, Any]) -> str:
+    needed = approval["votes_needed"]
+    return f"{_words(approval['tool'])} ({needed} people)" if needed > 1 else _words(approval["tool"])
 
 
 def _seconds(execution: dict[str, Any]) -> float:

@@ -37,9 +37,9 @@ router = APIRouter(prefix="/executions", tags=["executions"])
 async def list_executions(
     service: Live,
     actor: Reader,
-    status: Status | None = None,
-    workflow: Named = None,
-    requester: Named = None,
+    status: Annotated[Status | None, Query(description="Only those that stand so.")] = None,
+    workflow: Annotated[Named, Query(description="Only those of this workflow.")] = None,
+    requester: Annotated[Named, Query(description="Only those that this actor started.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> ExecutionPage:

@@ -9,6 +9,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
+from pydantic import StringConstraints
 
 from casework.errors import InputInvalid
 
@@ -16,7 +17,7 @@ Position = tuple[datetime, UUID]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before; none: the first.")]
-Named = Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+Named = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")] | None
 """A filter by name."""
 
 

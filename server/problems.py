@@ -119,8 +119,6 @@ def _invalid(errors: Iterable[Mapping[str, Any]], body: Any) -> Problem:
 def _path(loc: Sequence[str | int], body: Any) -> str:
     """Dotted path of a field, without pydantic's own steps (`body`, the chosen member of a union)."""
     where, *steps = loc
-    if where == "header":
-        return "-".join(part.capitalize() for part in str(steps[0]).replace("_", "-").split("-"))
     if where != "body":
         return ".".join(map(str, steps))
     path: list[str] = []

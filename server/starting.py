@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from casework.errors import NotFound
-from casework.execution import Execution, Status
+from casework.execution import Execution, Mode, Status
 from graphs.catalog import Catalog, Entry
 from server.auth import Live, Starter
 from server.beginning import Begin
@@ -93,16 +93,17 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 
 def _new_execution(entry: Entry) -> type[BaseModel]:
-    """The request body: `{"input": …}` with the workflow's intake; a foreign graph takes any object."""
+    """The request body: `{"input": …, "mode": …}` with the workflow's intake; a foreign graph takes any object."""
     intake: Any = entry.workflow.intake if entry.workflow is not None else dict[str, Any]
     name = "New" + "".join(part.capitalize() for part in entry.name.replace("-", "_").split("_")) + "Execution"
     field = Field(description="What the case is about.")
-    return create_model(name, __config__=ConfigDict(extra="forbid"), input=(intake, field))
+    mode = Field(None, description="`copilot` to have every write ask, whatever the workflow's own mode.")
+    return create_model(name, __config__=ConfigDict(extra="forbid"), input=(intake, field), mode=(Mode | None, mode))
 
 
 def _create(entry: Entry) -> Handler:
     async def create(body: Any, begin: Begin) -> Execution:
-        return await begin(entry.name, body.model_dump(mode="json")["input"], "input")
+        return await begin(entry.name, body.model_dump(mode="json")["input"], "input", body.mode)
 
     return create
 

@@ -25,6 +25,7 @@ def preferred_wait(
     prefer: Annotated[
         str | None,
         Header(
+            alias="Prefer",
             description="`wait=N`: answer as soon as the execution waits for a person or is over, after N (0 to 60) "
             "seconds at the latest.",
             examples=["wait=30"],

@@ -76,7 +76,7 @@ def _choice(reading: Reading) -> tuple[str, float, str]:
     owners = list(dict.fromkeys(OWNERS[topic] for topic in reading.topics))
     about = ", ".join(dict.fromkeys(topic.value for topic in reading.topics))
     if reading.topics == [Topic.VAGUE]:
-        return "general", 0.65, "Something is wrong, but it does not say what."
+        return "general", 0.4, "Something is wrong, but it does not say what."
     return owners[0], 0.9 if len(owners) == 1 else 0.75, f"It is about {about}."
 
 

@@ -32,6 +32,8 @@ class Refusal:
 @dataclass(frozen=True)
 class Card:
     approval: Approval
+    args: Mapping[str, Any]
+    """The approval's, in the order the tool declares them: the database keeps none."""
     bar: str | None
     """Why this person may decide nothing here; None when they may."""
     approve_bar: str | None
@@ -62,6 +64,7 @@ def card(actor: Actor, approval: Approval, catalog: Catalog, refusal: Refusal | 
     schema = args_schema(catalog, approval)
     return Card(
         approval=approval,
+        args=_in_order(approval.args, schema or {}),
         bar=barred(actor, approval.role, approval.requester),
         approve_bar=_approve_bar(actor, approval),
         edit=fields_of(schema, approval.args, "args") if schema is not None else None,
@@ -102,6 +105,11 @@ def args_schema(catalog: Catalog, approval: Approval) -> JsonSchema | None:
 def entry_of(catalog: Catalog, workflow: str) -> Entry | None:
     """The workflow, if this process still has it: old cases outlive their workflows."""
     return next((entry for entry in catalog if entry.name == workflow), None)
+
+
+def _in_order(args: Mapping[str, Any], schema: JsonSchema) -> dict[str, Any]:
+    declared = [name for name in schema.get("properties", {}) if name in args]
+    return {name: args[name] for name in [*declared, *args]}
 
 
 def _approve_bar(actor: Actor, approval: Approval) -> str | None:

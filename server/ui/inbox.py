@@ -49,7 +49,7 @@ async def _view(service: Service, actor: Actor, status: Status | None, cursor: s
         "more_approvals": len(asked) > SHOWN_APPROVALS,
         "cases": cases[:SHOWN_CASES],
         "asked_by_case": _count_by_case(pending),
-        "status": status,
+        "only": status,
         "statuses": list(Status),
         "workflows": [entry.name for entry in service.catalog],
         "cursor": cursor,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 BOX_WIDTH, BOX_HEIGHT, TRUNK_WIDTH = 104, 30, 10
-GAP_X, GAP_Y, MARGIN = 14, 38, 8
+GAP_X, GAP_Y, MARGIN = 10, 36, 4
 SWEEPS = 6
 """Rounds of ordering each layer by its neighbours; more change nothing on graphs of this size."""
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from markupsafe import Markup, escape
 
 from server.ui.rendering import render
 
 router = APIRouter(include_in_schema=False)
 
 REF = "#/components/schemas/"
+CODE, BOLD = re.compile(r"`([^`]+)`"), re.compile(r"\*\*([^*]+)\*\*")
 EXAMPLE_DEPTH = 4
 """How far an example follows nested schemas."""
 
@@ -43,8 +46,15 @@ async def reference(request: Request) -> Response:
         "reference.html",
         actor=None,
         document=document,
+        prose=prose,
         groups=[(tag, [o for o in operations if o.tag == tag["name"]]) for tag in document["tags"]],
     )
+
+
+def prose(text: str) -> Markup:
+    """The little Markdown that our own descriptions use: code, and bold."""
+    coded = CODE.sub(Markup(r"<code>\1</code>"), escape(text))
+    return Markup(BOLD.sub(r"<b>\1</b>", coded))  # escaped above
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
