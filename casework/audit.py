@@ -43,12 +43,13 @@ async def verify(db: AsyncConnection) -> Verification:
     heads = {row.tenant: row for row in await db.execute(select(audit_head))}
     expected: dict[str, tuple[int, str]] = {}
     lines = 0
-    async for row in await db.stream(select(audit).order_by(audit.c.tenant, audit.c.seq)):
-        lines += 1
-        seq, prev = expected.get(row.tenant, (0, ""))
-        if row.seq != seq + 1 or row.prev != prev or row.hash != _chain(prev, row.body):
-            return Verification(lines, f"{row.tenant}:{row.seq}")
-        expected[row.tenant] = (row.seq, row.hash)
+    async with db.stream(select(audit).order_by(audit.c.tenant, audit.c.seq)) as rows:
+        async for row in rows:
+            lines += 1
+            seq, prev = expected.get(row.tenant, (0, ""))
+            if row.seq != seq + 1 or row.prev != prev or row.hash != _chain(prev, row.body):
+                return Verification(lines, f"{row.tenant}:{row.seq}")
+            expected[row.tenant] = (row.seq, row.hash)
     for tenant in heads.keys() | expected.keys():
         head = heads.get(tenant)
         if head is None or (head.seq, head.hash) != expected.get(tenant, (0, "")):

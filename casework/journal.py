@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.errors import LostLease, NotFound
+from casework.plain import plain
 from casework.tables import events, executions
 
 
@@ -30,7 +31,7 @@ class Journal:
     pending: list[NewEvent] = field(default_factory=list)
 
     def note(self, type_: str, **data: Any) -> None:
-        self.pending.append(NewEvent(type_, data))
+        self.pending.append(NewEvent(type_, plain(data)))
 
     def take(self) -> list[NewEvent]:
         """What is to be saved now; the caller puts it back with `restore` if saving fails."""

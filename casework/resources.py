@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
@@ -20,6 +21,9 @@ Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
 KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 """A half-open connection is noticed within about 30 s."""
+
+MODEL_CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
+"""As the providers' own clients have it."""
 
 
 def _now() -> datetime:
@@ -36,6 +40,8 @@ class Resources:
     """For everything but checkpoints."""
     pool: Pool
     """For checkpoints: autocommit, rows as dicts, as LangGraph's saver wants it."""
+    http: httpx.AsyncClient
+    """For model providers. Time-outs are set per call."""
     clock: Callable[[], datetime] = field(default=_now)
     """The time policies and deadlines see, timezone-aware. Leases use the database's."""
 
@@ -61,8 +67,8 @@ async def open_resources(
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **KEEPALIVE},
     )
-    async with pool:
+    async with pool, httpx.AsyncClient(limits=MODEL_CONNECTIONS) as http:
         try:
-            yield Resources(settings, database_url, engine, pool, clock)
+            yield Resources(settings, database_url, engine, pool, http, clock)
         finally:
             await engine.dispose()

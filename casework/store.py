@@ -109,7 +109,7 @@ class Store:
         requester: str | None = None,
     ) -> list[Execution]:
         """Newest first. `before`: (created_at, execution_id) of the last one of the previous page."""
-        where: list[ColumnElement[bool]] = [executions.c.tenant == tenant]
+        where: list[ColumnElement[bool]] = [executions.c.tenant == tenant, executions.c.source == "api"]
         if status is not None:
             where.append(executions.c.status == status)
         if workflow is not None:

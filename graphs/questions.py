@@ -9,10 +9,10 @@ from uuid import UUID
 
 from langgraph.types import Interrupt, StateSnapshot
 from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
 
 from casework.actor import Role
 from casework.approval import ApprovalRequest, approval_id_of, digest_of
+from casework.plain import plain
 from graphs.catalog import Entry
 
 QUESTION_CHARS = 500
@@ -59,7 +59,7 @@ def _ours(asked: Interrupt[Any]) -> dict[str, Any] | None:
 
 def _foreign(execution_id: UUID, asked: Interrupt[Any], deadline: datetime) -> dict[str, Any]:
     """Another graph's question is answered by what its own schema says."""
-    value = to_jsonable_python(asked.value, fallback=str)
+    value = plain(asked.value)
     digest = digest_of("question", {"value": value})
     text = value if isinstance(value, str) else str(value)
     schema = asked.response_schema if isinstance(asked.response_schema, dict) else None

@@ -18,12 +18,12 @@ from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
-from pydantic_core import to_jsonable_python
 
 from casework.actor import Actor
 from casework.errors import CancelRequested, GraphChanged, LostLease
 from casework.execution import Status
 from casework.legs import Answered, Ending, Leg, Legs
+from casework.plain import plain
 from casework.resources import Resources
 from casework.telemetry import logger
 from graphs.catalog import Catalog, Entry
@@ -67,7 +67,7 @@ class Runner:
         self.resources = resources
         self.services = services
         self.owner = owner
-        self.models = Models(resources.settings)
+        self.models = Models(resources.settings, resources.http)
         self._live: dict[UUID, _Live] = {}
 
     async def advance(self, execution_id: UUID) -> Status | None:
@@ -193,8 +193,7 @@ class Runner:
             return Ending(Status.WAITING, questions=asked, events=context.journal.take(), totals=totals)
         outcome = values.get("outcome") if entry.workflow is not None else None
         status = Status(outcome["status"]) if outcome else Status.SUCCEEDED
-        plain = to_jsonable_python(values, fallback=str)
-        return Ending(status, result=plain, events=context.journal.take(), totals=totals)
+        return Ending(status, result=plain(values), events=context.journal.take(), totals=totals)
 
     async def _asked(self, leg: Leg) -> set[str]:
         """Interrupt ids of what was decided and could not be taken up: kept for the version that can."""

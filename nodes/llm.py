@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from genai_prices import Usage, calc_price
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
@@ -62,8 +63,9 @@ class Turn:
 class Models:
     """Makes chat models by role, from the settings. One per process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
         self.settings = settings
+        self.http = http
         self._made: dict[str, BaseChatModel] = {}
 
     def get(self, role: str, persona: str, rules: OfflineRules | None) -> BaseChatModel:
@@ -92,6 +94,7 @@ class Models:
                 timeout=timeout,
                 max_retries=RETRIES,
                 stream_usage=True,
+                http_async_client=self.http,
             )
         elif kind == "anthropic":
             provider = _load(spec, "langchain_anthropic", "ChatAnthropic", "pip install 'casework[anthropic]'")

@@ -76,7 +76,7 @@ async def _open(workflow: Workflow) -> tuple[Resources, Models, Services]:
             url = await asyncio.to_thread(_database, settings)
             await migrate(url)
             _process.resources = await _process.stack.enter_async_context(open_resources(settings, url))
-            _process.models = Models(settings)
+            _process.models = Models(settings, _process.resources.http)
         if workflow.name not in _process.services:
             opened = await _process.stack.enter_async_context(workflow.services(_process.resources.settings))
             if workflow.prepare is not None:

@@ -8,9 +8,13 @@ import unicodedata
 MAX_REQUEST_CHARS = 20_000
 """Longer requests are cut, with a mark; a person can still read the whole in the ticket."""
 
-INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]")
-"""Zero-width, bidirectional and tag characters: they hide text from people, never from models."""
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+"""Zero-width, filling, bidirectional and tag characters: they hide text from people, never from models."""
 
+# No two repetitions of one character stand side by side: time is linear in the text, whatever it is.
 _SIGNS: tuple[tuple[str, str], ...] = (
     (
         "hidden text or forged markup",
@@ -18,7 +22,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ),
     (
         "a role claimed in the text",
-        r"^\s*#*\s*(system|assistant|developer|tool)\s*(message|prompt|output|result)?\s*:",
+        r"^[ \t#]*(system|assistant|developer|tool)[ \t]{0,3}(message|prompt|output|result)?[ \t]{0,3}:",
     ),
     (
         "an order to ignore rules",
@@ -45,8 +49,9 @@ SIGNS = tuple((name, re.compile(pattern, re.IGNORECASE | re.MULTILINE)) for name
 
 def clean(text: str) -> str:
     """Without invisible and control characters (line breaks and tabs stay), and cut at the limit with a mark."""
-    visible = INVISIBLE.sub("", unicodedata.normalize("NFC", text))
-    printable = "".join(c for c in visible if c in "\n\t" or unicodedata.category(c) != "Cc")
+    visible = INVISIBLE.sub("", text)
+    kept = "".join(c for c in visible if c in "\n\t" or unicodedata.category(c) != "Cc")
+    printable = unicodedata.normalize("NFC", kept)
     if len(printable) <= MAX_REQUEST_CHARS:
         return printable
     return f"{printable[:MAX_REQUEST_CHARS]}\n[cut here: {len(printable) - MAX_REQUEST_CHARS} more characters]"
@@ -61,5 +66,5 @@ def suspicions(text: str) -> list[str]:
 
 def fence(text: str, source: str) -> str:
     """Label outsiders' text as data for a model. The marker cannot be closed from inside."""
-    inner = re.sub(r"</?\s*data\b", lambda m: m.group().replace("<", "‹"), clean(text), flags=re.IGNORECASE)
+    inner = re.sub(r"<[\s/]*data\b", lambda m: m.group().replace("<", "‹"), clean(text), flags=re.IGNORECASE)
     return f'<data source="{source}">\n{inner}\n</data>'

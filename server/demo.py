@@ -33,7 +33,7 @@ from casework.telemetry import configure_logging
 from evals.shop.checks import Worked, problems
 from evals.shop.rehearsal import Part, rehearsal
 from server.service import Service, open_service, prepare
-from server.up import demo_keys, serving
+from server.up import demo_keys, listen, serving
 from tools.shop.seed_data import load_tickets
 
 POLL_S = 0.15
@@ -90,16 +90,20 @@ async def demo(settings: Settings, server_url: str, count: int) -> int:
         async with open_service(rehearsed, url) as service:
             await prepare(service)
             keys = await demo_keys(service.identity, Path(folder))
-            async with (
-                serving(service, rehearsed, worker=True) as (_, base),
-                httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as client,
-            ):
-                console.print(f"[bold]Casework[/] works {count} tickets of the demo shop at {base}\n")
-                stage = _Stage(client, keys, console)
-                started = time.monotonic()
-                cases = await stage.play(_cases(count))
-                console.print(_table(cases))
-                return await _judge(console, service, cases, time.monotonic() - started)
+            with listen(rehearsed.host, rehearsed.port) as listener:
+                async with (
+                    serving(service, listener, worker=True) as base,
+                    httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as client,
+                ):
+                    return await _perform(service, _Stage(client, keys, console), console, count)
+
+
+async def _perform(service: Service, stage: _Stage, console: Console, count: int) -> int:
+    console.print(f"[bold]Casework[/] works {count} tickets of the demo shop at {stage.client.base_url}\n")
+    started = time.monotonic()
+    cases = await stage.play(_cases(count))
+    console.print(_table(cases))
+    return await _judge(console, service, cases, time.monotonic() - started)
 
 
 def _cases(count: int) -> list[Case]:

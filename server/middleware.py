@@ -104,4 +104,4 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
     length = dict(headers).get(b"content-length", b"0")
-    return int(length) if length.isdigit() else 0
+    return int(length[:20]) if length.isdigit() else 0

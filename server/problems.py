@@ -110,10 +110,20 @@ def _problem(error: Exception) -> Problem:
 
 
 def _invalid(errors: Iterable[Mapping[str, Any]], body: Any) -> Problem:
-    found = [FieldProblem(field=_path(e["loc"], body), message=e["msg"]) for e in errors]
+    found = [_field_problem(error, body) for error in errors]
     first = found[0]
     problem = make(422, "input_invalid", f"{first.field}: {first.message}", first.field)
     return problem.model_copy(update={"errors": found})
+
+
+def _field_problem(error: Mapping[str, Any], body: Any) -> FieldProblem:
+    path, message = _path(error["loc"], body), error["msg"]
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):  # told of the body; meant is its `type`
+        tag = error["ctx"]["discriminator"].strip("'")
+        path = tag if path == "body" else f"{path}.{tag}"
+        expected = error["ctx"].get("expected_tags")
+        message = f"must be one of {expected}" if expected else "Field required"
+    return FieldProblem(field=path, message=message)
 
 
 def _path(loc: Sequence[str | int], body: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from casework.identity import Identity
 
 COOKIE = "casework_session"
 LIFETIME = timedelta(hours=12)
+SHAPE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,12})\.([0-9a-f]{64})")
+"""key id, expiry in seconds since 1970, signature"""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -37,12 +40,14 @@ def end(response: Response) -> None:
 
 async def holder(cookie: str, identity: Identity, now: datetime) -> Actor:
     """Who is signed in with this cookie. Raises NotSignedIn when it is forged, too old, or its key is not live."""
-    match cookie.split("."):
-        case [key_id, expiry, signature] if cookie.isascii() and expiry.isdigit():
-            genuine = hmac.compare_digest(signature, _signature(identity, key_id, int(expiry)))
-            if genuine and int(expiry) > now.timestamp():
-                return await identity.holder(key_id)
-    raise NotSignedIn
+    found = SHAPE.fullmatch(cookie)
+    if found is None:
+        raise NotSignedIn
+    key_id, expiry, signature = found[1], int(found[2]), found[3]
+    genuine = hmac.compare_digest(signature, _signature(identity, key_id, expiry))
+    if not genuine or expiry <= now.timestamp():
+        raise NotSignedIn
+    return await identity.holder(key_id)
 
 
 def refuse_foreign_origin(request: Request) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 import uvicorn
@@ -55,10 +56,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(service: Service, settings: Settings, *, worker: bool) -> AsyncIterator[tuple[_Server, str]]:
-    """API and pages on a listening socket, with a worker beside them; yields the server and its URL."""
-    listener = listen(settings.host, settings.port)
-    port = listener.getsockname()[1]
+async def serving(service: Service, listener: socket.socket, *, worker: bool) -> AsyncIterator[str]:
+    """API and pages on a listening socket, with a worker beside them; yields their URL."""
+    host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         create_app(service),
         log_config=None,
@@ -67,13 +67,10 @@ async def serving(service: Service, settings: Settings, *, worker: bool) -> Asyn
         server_header=False,
     )
     server = _Server(config)
-    async with AsyncExitStack() as stack:
-        stack.enter_context(listener)
-        if worker:
-            await stack.enter_async_context(service.worker().running())
+    async with service.worker().running() if worker else nullcontext():
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         try:
-            yield server, f"http://{settings.host}:{port}"
+            yield f"http://{host}:{port}"
         finally:
             server.should_exit = True
             await task
@@ -84,9 +81,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=1024)
     except OSError as error:
-        raise SettingsInvalid(
-            f"cannot listen on {host}:{port} ({error.strerror}); set CASEWORK_PORT to a free port"
-        ) from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise SettingsInvalid(f"cannot listen on {host}:{port} ({why}); set CASEWORK_PORT to a free port") from error
 
 
 @contextmanager
@@ -111,12 +107,12 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
 
 async def up(settings: Settings, database_url: str) -> None:
     """`casework up`: migrate, fill the demo companies, serve, and work until told to stop."""
-    await migrate(database_url)
-    async with open_service(settings, database_url) as service:
-        await prepare(service)
-        keys = await demo_keys(service.identity, settings.data_dir) if settings.embedded else {}
-        with stop_on_signals() as stop:
-            async with serving(service, settings, worker=True) as (_, url):
+    with listen(settings.host, settings.port) as listener, stop_on_signals() as stop:
+        await migrate(database_url)
+        async with open_service(settings, database_url) as service:
+            await prepare(service)
+            keys = await demo_keys(service.identity, settings.data_dir) if settings.embedded else {}
+            async with serving(service, listener, worker=True) as url:
                 _say(welcome(url, keys, settings))
                 await stop.wait()
                 _say("\nStopping: runs finish their step, then the database stops …")
@@ -124,20 +120,18 @@ async def up(settings: Settings, database_url: str) -> None:
 
 async def api(settings: Settings, database_url: str) -> None:
     """`casework api`: serve API and pages; workers run elsewhere."""
-    async with open_service(settings, database_url) as service:
-        with stop_on_signals() as stop:
-            async with serving(service, settings, worker=False) as (_, url):
-                _say(f"Casework's API listens on {url}")
-                await stop.wait()
+    with listen(settings.host, settings.port) as listener, stop_on_signals() as stop:
+        async with open_service(settings, database_url) as service, serving(service, listener, worker=False) as url:
+            _say(f"Casework's API listens on {url}")
+            await stop.wait()
 
 
 async def work(settings: Settings, database_url: str) -> None:
     """`casework worker`: run executions until told to stop."""
-    async with open_service(settings, database_url) as service:
-        with stop_on_signals() as stop:
-            async with service.worker().running():
-                _say("Casework worker is ready")
-                await stop.wait()
+    with stop_on_signals() as stop:
+        async with open_service(settings, database_url) as service, service.worker().running():
+            _say("Casework worker is ready")
+            await stop.wait()
 
 
 async def demo_keys(identity: Identity, data_dir: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import pytest_asyncio
+import structlog
 from psycopg import sql
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -28,6 +29,13 @@ from tools.shop.services import shop_services
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "casework_test_template"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Structlog's default draws a traceback with all its locals: seconds of work for each run that is to fail."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, plain])
 
 
 @pytest.fixture(scope="session")

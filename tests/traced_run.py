@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from langchain_core.tracers.langchain import wait_for_all_tracers
-
 from casework.settings import Settings
+from casework.telemetry import configure_logging
 from tests.rig import rig
 
 
 async def main(ticket: str) -> None:
     settings = Settings()
+    configure_logging(settings)
     assert settings.database_url is not None
     async with rig(settings, settings.database_url.get_secret_value(), None) as case:
         execution_id = await case.start(ticket)
         status = await case.advance(execution_id)
-    wait_for_all_tracers()
     sys.stdout.write(f"{execution_id} {status}")
 
 

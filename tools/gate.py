@@ -16,7 +16,15 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.approval import digest_of
-from casework.errors import ArgumentsInvalid, CallRefused, OutcomeUnknown, ToolError, ToolFailed, WorkerSignal
+from casework.errors import (
+    ArgumentsInvalid,
+    CallRefused,
+    OperatorError,
+    OutcomeUnknown,
+    ToolError,
+    ToolFailed,
+    WorkerSignal,
+)
 from casework.execution import Mode
 from casework.telemetry import logger
 from policies.verdict import Deny, NeedsApproval, Verdict, strictest
@@ -62,7 +70,7 @@ async def act(
 
     `approved_votes`: how many people's approval stands behind exactly these arguments; 0 when none was needed.
     Raises ToolError (tell the model), OutcomeUnknown (a person must look), WorkerSignal (stop the run),
-    and what the database raises when it is gone (the run is tried again).
+    OperatorError (stop and alarm: a key came back with other arguments), and what the database raises when it is gone (the run is tried again).
     """
     call = _parse(caller, name, args, call_id)
 
@@ -83,7 +91,7 @@ async def act(
                     return await ledger.transact(call, scope, check)
             case _:
                 return await ledger.send(call, scope, check, lambda attempt: _outside(call, scope, attempt))
-    except (ToolError, OutcomeUnknown, WorkerSignal, *DATABASE_GONE):
+    except (ToolError, OutcomeUnknown, WorkerSignal, OperatorError, *DATABASE_GONE):
         raise
     except TimeoutError as error:
         raise ToolFailed(f"{name} took longer than {call.tool.timeout_s:g} s; nothing was changed") from error

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from casework import audit
 from casework.errors import CancelRequested, LedgerMismatch, OutcomeUnknown, ToolFailed
 from casework.journal import NewEvent, hold_fence, write_events
+from casework.plain import plain
 from casework.tables import effects, executions
 from tools.scope import Scope
 from tools.spec import Effect, Tool
@@ -108,8 +109,9 @@ async def doubt(call: Call, scope: Scope, why: str) -> OutcomeUnknown:
 
 
 def dump(result: Any) -> Result:
-    """A tool's result as plain JSON."""
-    return result.model_dump(mode="json") if isinstance(result, BaseModel) else {"result": result}
+    """A tool's result as a plain JSON object."""
+    made = plain(result)
+    return made if isinstance(made, dict) else {"result": made}
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from casework.errors import InputInvalid
 from graphs.catalog import Catalog, Entry
 from server.problems import Problem
 from server.ui.forms import FormField, fields_of, read
+from server.ui.text import Row, rows_of
 
 TEXT: JsonSchema = {"type": "string", "minLength": 1, "maxLength": 2000}
 
@@ -32,8 +33,8 @@ class Refusal:
 @dataclass(frozen=True)
 class Card:
     approval: Approval
-    args: Mapping[str, Any]
-    """The approval's, in the order the tool declares them: the database keeps none."""
+    rows: list[Row]
+    """The exact arguments, in the order the tool declares them: the database keeps none."""
     bar: str | None
     """Why this person may decide nothing here; None when they may."""
     approve_bar: str | None
@@ -62,12 +63,13 @@ class Card:
 
 def card(actor: Actor, approval: Approval, catalog: Catalog, refusal: Refusal | None = None) -> Card:
     schema = args_schema(catalog, approval)
+    edit = fields_of(schema, approval.args, "args") if schema is not None else None
     return Card(
         approval=approval,
-        args=_in_order(approval.args, schema or {}),
+        rows=_rows(approval, edit or []),
         bar=barred(actor, approval.role, approval.requester),
         approve_bar=_approve_bar(actor, approval),
-        edit=fields_of(schema, approval.args, "args") if schema is not None else None,
+        edit=edit,
         respond=fields_of(_wrapped(approval), {}, "answer"),
         refusal=refusal,
     )
@@ -107,9 +109,9 @@ def entry_of(catalog: Catalog, workflow: str) -> Entry | None:
     return next((entry for entry in catalog if entry.name == workflow), None)
 
 
-def _in_order(args: Mapping[str, Any], schema: JsonSchema) -> dict[str, Any]:
-    declared = [name for name in schema.get("properties", {}) if name in args]
-    return {name: args[name] for name in [*declared, *args]}
+def _rows(approval: Approval, edit: Sequence[FormField]) -> list[Row]:
+    order = {field.label: i for i, field in enumerate(edit)}
+    return sorted(rows_of(approval.args), key=lambda row: order.get(row.name, len(order)))
 
 
 def _approve_bar(actor: Actor, approval: Approval) -> str | None:

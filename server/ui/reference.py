@@ -18,6 +18,7 @@ router = APIRouter(include_in_schema=False)
 
 REF = "#/components/schemas/"
 CODE, BOLD = re.compile(r"`([^`]+)`"), re.compile(r"\*\*([^*]+)\*\*")
+WRAP = re.compile(r"(?<!\n)\n(?!\n)")
 EXAMPLE_DEPTH = 4
 """How far an example follows nested schemas."""
 
@@ -52,8 +53,8 @@ async def reference(request: Request) -> Response:
 
 
 def prose(text: str) -> Markup:
-    """The little Markdown that our own descriptions use: code, and bold."""
-    coded = CODE.sub(Markup(r"<code>\1</code>"), escape(text))
+    """The little Markdown that our own descriptions use: code, bold, and lines that only wrap."""
+    coded = CODE.sub(r"<code>\1</code>", WRAP.sub(" ", str(escape(text))))
     return Markup(BOLD.sub(r"<b>\1</b>", coded))  # escaped above
 
 

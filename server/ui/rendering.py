@@ -20,9 +20,15 @@ environment = Environment(
     lstrip_blocks=True,
 )
 environment.filters.update(
-    verbatim=text.verbatim, brief=text.brief, plain=text.plain, usd=text.usd, exact=text.exact, duration=text.duration
+    verbatim=text.verbatim,
+    brief=text.brief,
+    plain=text.plain,
+    sentence=text.sentence,
+    usd=text.usd,
+    exact=text.exact,
+    duration=text.duration,
 )
-environment.globals.update(ago=text.ago, rows_of=text.rows_of)
+environment.globals.update(ago=text.ago)
 
 
 def by_htmx(request: Request) -> bool:

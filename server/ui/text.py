@@ -78,9 +78,14 @@ def plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
+def sentence(value: str) -> str:
+    """An error's message as a sentence of its own."""
+    return f"{value[:1].upper()}{value[1:]}{'' if value.endswith(('.', '?', '!')) else '.'}"
+
+
 def usd(microusd: int) -> str:
     """Model cost; small ones keep the digits that count."""
-    return "none" if not microusd else f"${microusd / 1_000_000:.4f}"
+    return "$0" if not microusd else f"${microusd / 1_000_000:.4f}"
 
 
 def ago(at: datetime, now: datetime) -> str:

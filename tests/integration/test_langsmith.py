@@ -5,10 +5,11 @@ Each run has a process of its own: the variables and LangSmith's caches of them 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,9 +19,19 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tools.shop.sandbox_provider import SANDBOX_KEY
 
 RUN_TIMEOUT_S = 90
-INFO = {"batch_ingest_config": {"use_multipart_endpoint": False, "size_limit": 100, "size_limit_bytes": 20_000_000}}
+INFO = {
+    "batch_ingest_config": {
+        "use_multipart_endpoint": False,
+        "size_limit": 100,
+        "size_limit_bytes": 20_000_000,
+        "scale_up_nthreads_limit": 1,
+        "scale_up_qsize_trigger": 1000,
+        "scale_down_nempty_trigger": 4,
+    }
+}
 
 
 class FakeLangSmith(ThreadingHTTPServer):
@@ -46,7 +57,7 @@ class Taker(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.requests.append(f"POST {self.path}")
         batch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        for run in [*batch["post"], *batch["patch"]]:
+        for run in [*batch.get("post", ()), *batch.get("patch", ())]:
             self.server.runs.setdefault(run["id"], {}).update(run)
         self._answer({})
 
@@ -72,35 +83,46 @@ def langsmith() -> Iterator[FakeLangSmith]:
         thread.join()
 
 
-def run_ticket(database_url: str, payments_url: str, folder: Path, **variables: str) -> tuple[str, str]:
+async def run_ticket(database_url: str, payments_url: str, folder: Path, **variables: str) -> tuple[str, str]:
     """Work T-1042 in another process; its execution's id and status."""
     mine = {k: v for k, v in os.environ.items() if not k.startswith(("LANGSMITH_", "LANGCHAIN_", "CASEWORK_"))}
-    mine |= {"DATABASE_URL": database_url, "CASEWORK_DATA_DIR": str(folder), "CASEWORK_PAYMENTS_URL": payments_url}
-    mine |= {"CASEWORK_PAYMENTS_KEY": "sk_test_larkspur", "CASEWORK_MODEL": "offline", "PYTHONPATH": str(ROOT)}
-    mine |= {"CASEWORK_MODES__SUPPORT": "autonomous"}
-    program = [sys.executable, "-m", "tests.traced_run", "T-1042"]
-    ran = subprocess.run(
-        program, env=mine | variables, cwd=folder, capture_output=True, text=True, timeout=RUN_TIMEOUT_S
+    ours = {
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": database_url,
+        "CASEWORK_DATA_DIR": str(folder),
+        "CASEWORK_MODEL": "offline",
+        "CASEWORK_MODES__SUPPORT": "autonomous",
+        "CASEWORK_PAYMENTS_URL": payments_url,
+        "CASEWORK_PAYMENTS_KEY": SANDBOX_KEY,
+    }
+    program = ["-m", "tests.traced_run", "T-1042"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *program, env=mine | ours | variables, cwd=folder, stdout=PIPE, stderr=PIPE
     )
-    assert ran.returncode == 0, ran.stderr
-    execution_id, status = ran.stdout.split()
+    try:
+        written, log = await asyncio.wait_for(process.communicate(), RUN_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode == 0, log.decode()
+    execution_id, status = written.decode().split()
     return execution_id, status
 
 
 @pytest.mark.parametrize("switch", [{}, {"LANGSMITH_TRACING": "false"}], ids=["unset", "false"])
-def test_nothing_is_sent_unless_tracing_is_switched_on(
+async def test_nothing_is_sent_unless_tracing_is_switched_on(
     switch: dict[str, str], langsmith: FakeLangSmith, database_url: str, payments_url: str, tmp_path: Path
 ) -> None:
     known = {"LANGSMITH_ENDPOINT": langsmith.url, "LANGSMITH_API_KEY": "x"}
-    _, status = run_ticket(database_url, payments_url, tmp_path, **known, **switch)
+    _, status = await run_ticket(database_url, payments_url, tmp_path, **known, **switch)
     assert status == "succeeded"
     assert langsmith.requests == []
 
 
-def test_a_traced_run_says_which_execution_and_workflow_it_is(
+async def test_a_traced_run_says_which_execution_and_workflow_it_is(
     langsmith: FakeLangSmith, database_url: str, payments_url: str, tmp_path: Path
 ) -> None:
-    execution_id, status = run_ticket(
+    execution_id, status = await run_ticket(
         database_url,
         payments_url,
         tmp_path,
