@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -126,6 +127,10 @@ class Runner:
             log.error("run.graph_changed", detail=changed.message)
             return await self.legs.finish(leg, Ending(Status.WAITING, error=changed.message), await self._asked(leg))
         except LostLease:
+            raise
+        except asyncio.CancelledError:  # the worker stops and would not wait for the step, or the lease is lost
+            with suppress(LostLease):
+                await self.legs.release(leg, None, timedelta(0), counted=False)
             raise
         except Exception as error:
             log.exception("run.failed", attempt=leg.attempt)

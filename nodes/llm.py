@@ -31,6 +31,9 @@ log = logger(__name__)
 WHOLE = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use", "stop_sequence", "completed"})
 """Finish reasons of an answer that is complete; any other (length, content_filter, none at all) is no answer."""
 
+KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""The variable, and in small letters the setting, that a provider's key is in."""
+
 MALFORMED_CHARS = 2000
 """How much of broken arguments is kept, to be shown to the model again."""
 
@@ -71,7 +74,7 @@ class Models:
     def get(self, role: str, persona: str, rules: OfflineRules | None) -> BaseChatModel:
         """The model for a role; offline, the one that plays `persona` by the workflow's rules.
 
-        Raises SettingsInvalid for a spec that names no model.
+        Raises SettingsInvalid for a spec that names no model, and for a provider without its key.
         """
         spec = self.settings.model_for(role)
         if spec == OFFLINE:
@@ -85,6 +88,8 @@ class Models:
         timeout = self.settings.model_timeout.total_seconds()
         if not name:
             raise SettingsInvalid(f"model {spec!r}: write provider:model, module:factory or {OFFLINE}")
+        if kind in KEYS and getattr(self.settings, KEYS[kind].lower()) is None:
+            raise SettingsInvalid(f"model {spec!r} needs {KEYS[kind]}; an endpoint without keys takes any text")
         if kind == "openai":
             provider = _load(spec, "langchain_openai", "ChatOpenAI", "is langchain-openai installed?")
             made = provider(

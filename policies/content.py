@@ -51,10 +51,10 @@ def clean(text: str) -> str:
     """Without invisible and control characters (line breaks and tabs stay), and cut at the limit with a mark."""
     visible = INVISIBLE.sub("", text)
     kept = "".join(c for c in visible if c in "\n\t" or unicodedata.category(c) != "Cc")
-    printable = unicodedata.normalize("NFC", kept)
-    if len(printable) <= MAX_REQUEST_CHARS:
-        return printable
-    return f"{printable[:MAX_REQUEST_CHARS]}\n[cut here: {len(printable) - MAX_REQUEST_CHARS} more characters]"
+    # Cut first: normalizing a long run of accents takes quadratic time.
+    shown = unicodedata.normalize("NFC", kept[:MAX_REQUEST_CHARS])
+    left_out = len(kept) - MAX_REQUEST_CHARS
+    return shown if left_out <= 0 else f"{shown}\n[cut here: {left_out} more characters]"
 
 
 def suspicions(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from casework import audit
 from casework.actor import SYSTEM, Role
-from casework.errors import CaseworkError
+from casework.errors import CaseworkError, SettingsInvalid
 from casework.identity import Identity
 from casework.migrate import migrate
 from casework.resources import Resources, open_resources
@@ -26,6 +26,7 @@ from graphs.replay import replay
 from server import up
 from server.demo import demo
 from server.service import open_service, pepper, prepare
+from tools.gate import DATABASE_GONE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -63,7 +64,10 @@ def _settings(config: Path | None = None) -> Settings:
 def _run(job: Job, settings: Settings) -> Any:
     """Run a job on the database, embedded or not."""
     with up.running_database(settings) as url:
-        return asyncio.run(job(settings, url))
+        try:
+            return asyncio.run(job(settings, url))
+        except DATABASE_GONE as error:
+            raise SettingsInvalid(f"the database does not answer: {error}") from error
 
 
 @app.command("up")

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import pytest_asyncio
@@ -29,6 +30,10 @@ from tools.shop.services import shop_services
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "casework_test_template"
+
+# A shared machine is slow at any moment; tests that are about time measure it themselves.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

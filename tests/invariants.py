@@ -1,4 +1,4 @@
-"""What must hold whatever a model did, each as one query that returns what is wrong; all over an autonomous workflow."""
+"""What must hold whatever a model did, each as one query that returns what is wrong; for autonomous support cases."""
 
 from __future__ import annotations
 
@@ -99,6 +99,10 @@ async def violations(engine: AsyncEngine, book: Path) -> list[str]:
 async def _book_differs(db: AsyncConnection, book: Path) -> list[str]:
     query = "SELECT provider_ref, charge_id, amount_minor FROM shop.refunds WHERE state = 'succeeded'"
     ours = Counter((r.provider_ref, r.charge_id, r.amount_minor) for r in await db.execute(text(query)))
-    lines = [Entry.model_validate_json(line).reply.body for line in book.read_text().splitlines()]
-    theirs = Counter((b["id"], b["charge"], b["amount"]) for b in lines if b.get("object") == "refund")
+    theirs = _refunds_in(book)
     return [f"the provider's book differs: {entry}" for entry in (ours - theirs) + (theirs - ours)]
+
+
+def _refunds_in(book: Path) -> Counter[tuple[str, str, int]]:
+    bodies = [Entry.model_validate_json(line).reply.body for line in book.read_text().splitlines()]
+    return Counter((b["id"], b["charge"], b["amount"]) for b in bodies if b.get("object") == "refund")

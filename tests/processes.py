@@ -42,13 +42,22 @@ class Process:
         return self.log.read_text()
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's, without what would configure the service."""
+    ours = ("CASEWORK_", "OPENAI_", "ANTHROPIC_", "DATABASE_", "LANGSMITH_", "LANGCHAIN_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 @contextmanager
 def casework(command: str, log: Path, env: Mapping[str, str], ready: str) -> Iterator[Process]:
     """`casework <command>`, until it says `ready`; killed on leaving if it still runs."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("CASEWORK_", "OPENAI_", "DATABASE_", "LANG"))}
     with log.open("wb") as out:
         popen = subprocess.Popen(
-            [str(CASEWORK), *command.split()], cwd=ROOT, env={**clean, **env}, stdout=out, stderr=subprocess.STDOUT
+            [str(CASEWORK), *command.split()],
+            cwd=ROOT,
+            env={**clean_environment(), **env},
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
     process = Process(popen, log)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -76,6 +77,16 @@ class Web:
         assert response.status_code == 201, response.text
         execution: dict[str, Any] = response.json()
         return execution
+
+    async def rested(self, execution_id: str) -> dict[str, Any]:
+        """The execution once it waits or is over; a worker must be at work."""
+        async with self.client("olga") as client:
+            for _ in range(200):
+                execution: dict[str, Any] = (await client.get(f"/executions/{execution_id}")).json()
+                if execution["status"] not in ("queued", "running"):
+                    return execution
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"it did not come to rest: {execution}")
 
     async def approval(self, case: dict[str, str], mode: str | None = None) -> dict[str, Any]:
         """Run a case to its approval, which must be the only one."""

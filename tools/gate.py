@@ -70,7 +70,7 @@ async def act(
 
     `approved_votes`: how many people's approval stands behind exactly these arguments; 0 when none was needed.
     Raises ToolError (tell the model), OutcomeUnknown (a person must look), WorkerSignal (stop the run),
-    OperatorError (stop and alarm: a key came back with other arguments), and what the database raises when it is gone (the run is tried again).
+    OperatorError (stop and alarm), and what the database raises when it is gone (the run is tried again).
     """
     call = _parse(caller, name, args, call_id)
 

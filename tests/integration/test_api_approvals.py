@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import timedelta
 from typing import Any
@@ -16,13 +15,8 @@ from tests.web import DAMAGED, DEAR, Web
 
 async def finished(web: Web, execution_id: str) -> dict[str, Any]:
     """The execution once a worker has taken it to its end or next wait."""
-    async with web.worker.running(), web.client("olga") as client:
-        for _ in range(200):
-            execution: dict[str, Any] = (await client.get(f"/executions/{execution_id}")).json()
-            if execution["status"] not in ("queued", "running"):
-                return execution
-            await asyncio.sleep(0.05)
-    raise AssertionError("it did not come to rest")
+    async with web.worker.running():
+        return await web.rested(execution_id)
 
 
 async def test_an_approval_shows_the_exact_call_and_why_it_asks(web: Web) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from html import unescape
@@ -295,9 +294,7 @@ async def test_another_graphs_question_is_answered_by_its_own_schema(
             refused = await browser.post(decision_path(asked), data=form)
             assert (refused.status_code, "does not match" in words(refused)) == (422, True)
             await browser.post(decision_path(asked), data={**form, "answer.message.date": "2026-12-24"})
-            async with web.client("olga") as olga:
-                while (await olga.get(f"/executions/{execution['execution_id']}")).json()["status"] != "succeeded":
-                    await asyncio.sleep(0.05)
+            assert (await web.rested(execution["execution_id"]))["status"] == "succeeded"
             assert "P-1 on 2026-12-24" in words(await browser.get(path))
             unresolved = await web.call("olga", "POST", "/workflows/delivery/resolve", json={})
             assert "post to /workflows/delivery/executions" in unresolved.json()["detail"]
