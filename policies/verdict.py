@@ -51,4 +51,4 @@ def strictest(verdicts: Iterable[Verdict]) -> Verdict:
     if asks:
         most = max(asks, key=lambda v: v.votes)
         return NeedsApproval("; ".join(v.reason for v in asks), most.votes, most.role)
-    return Allow("; ".join(v.reason for v in every if isinstance(v, Allow)) or "nothing to object")
+    return Allow("; ".join(v.reason for v in every if isinstance(v, Allow)) or "no rule stands against it")

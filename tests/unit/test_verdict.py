@@ -20,7 +20,7 @@ verdicts: st.SearchStrategy[Verdict] = st.one_of(
 @pytest.mark.parametrize(
     ("every", "decides"),
     [
-        ([], Allow("nothing to object")),
+        ([], Allow("no rule stands against it")),
         ([Allow("small")], Allow("small")),
         ([Allow("small"), Allow("in time")], Allow("small; in time")),
         ([Allow("small"), NeedsApproval("late")], NeedsApproval("late")),
