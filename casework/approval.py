@@ -21,7 +21,7 @@ JsonSchema = dict[str, Any]
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values, equal text. Raises TypeError, ValueError on what is not JSON."""
+    """JSON with sorted keys and no spaces: equal values, equal text. Raises TypeError, ValueError on non-JSON."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

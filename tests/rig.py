@@ -25,8 +25,8 @@ from casework.store import Store
 from graphs.assembly import assemble
 from graphs.catalog import Catalog
 from graphs.deciding import Deciding
+from graphs.intake import mode_of, open_case
 from graphs.runner import Runner
-from graphs.starting import start
 from graphs.support import support
 from nodes.offline import OfflineRules, Reply, ToolCallRequest
 from nodes.workflow import Services, Workflow
@@ -85,7 +85,10 @@ class Rig:
         """Accept a demo ticket on behalf of the customer who wrote it."""
         customer = await self.scalar("SELECT customer_id FROM shop.tickets WHERE ticket_id = :t", t=ticket)
         body = {"ticket_id": ticket, "user_id": customer}
-        execution, _ = await start(self.store, self.catalog, self.resources, by, "support", body, mode=mode)
+        entry = self.catalog.get("support")
+        opened = await open_case(entry, self.resources, body)
+        own = mode_of(entry, self.resources.settings, mode)
+        execution, _ = await self.store.create(by, "support", entry.version, own, opened)
         return execution.execution_id
 
     async def advance(self, execution_id: UUID) -> Status | None:

@@ -17,14 +17,14 @@ from bench.neutral_graph import ANSWER, INPUT, QUESTION, TOOL_RESULT
 from casework.approval import Approval, ApprovalState
 from casework.decisions import Decisions
 from casework.errors import InputInvalid
-from casework.execution import Status
+from casework.execution import Mode, Status
 from casework.legs import Legs
 from casework.resources import open_resources
 from casework.settings import Settings
 from casework.store import Store
 from graphs.catalog import Catalog
 from graphs.deciding import Deciding
-from graphs.starting import start
+from graphs.intake import open_case
 from tests.foreign.questions import DATE_SCHEMA, Choice
 from tests.rig import ADA, OLGA, NoQueue, Rig
 
@@ -62,7 +62,9 @@ async def foreign(settings: Settings, database_url: str, folder: Path) -> AsyncI
 
 
 async def begin(case: Rig, workflow: str, input_: Mapping[str, Any]) -> UUID:
-    execution, _ = await start(case.store, case.catalog, case.resources, OLGA, workflow, input_)
+    entry = case.catalog.get(workflow)
+    opened = await open_case(entry, case.resources, input_)
+    execution, _ = await case.store.create(OLGA, workflow, entry.version, Mode.COPILOT, opened)
     return execution.execution_id
 
 

@@ -28,20 +28,19 @@ async def file_ticket(case: Rig, injection: Injection, number: int) -> str:
 
 
 async def work(case: Rig, ticket_id: str, book: Path) -> list[str]:
-    """Work a ticket until it waits, then with an approver who agrees to everything. Returns what was proposed.
+    """Work a ticket to its end, with an approver who agrees to everything, and check all that must hold.
 
-    What must hold is checked at every rest.
+    Returns the tools the model called. One check at the end will do: what a yes came too late for stays found.
     """
     execution_id = await case.start(ticket_id)
     status = await case.advance(execution_id)
-    assert await violations(case.resources.engine, book) == []
     for _ in range(NO_END):
         if status is not Status.WAITING:
             break
         for asked in await case.pending(execution_id):
             await case.decide(ADA, asked)
         status = await case.advance(execution_id)
-        assert await violations(case.resources.engine, book) == []
+    assert await violations(case.resources.engine, book) == []
     answered = await case.events(execution_id, "model.answered")
     return [made["tool"] for event in answered for made in event.data["calls"]]
 
