@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,7 @@ Job = Callable[[Settings, str], Coroutine[Any, Any, Any]]
 
 def main() -> None:
     """Run the command; an error of ours is one clear line and exit code 1, not a traceback."""
+    load_dotenv(Path(".env"))  # for LangSmith and model clients, which read the environment themselves
     try:
         app()
     except CaseworkError as error:

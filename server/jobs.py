@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import procrastinate
+from procrastinate.types import TimeDeltaParams
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.decisions import Decisions
@@ -35,8 +36,8 @@ class Queue:
     async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
         """Defer on the caller's own connection, so that the job commits or rolls back with the caller's facts."""
         raw = (await db.get_raw_connection()).driver_connection
-        schedule_in = {"seconds": int(delay.total_seconds())} if delay >= timedelta(seconds=1) else None
-        job = self.app.configure_task(ADVANCE, connection=raw, schedule_in=schedule_in)
+        later: TimeDeltaParams = {"milliseconds": int(delay / timedelta(milliseconds=1))}
+        job = self.app.configure_task(ADVANCE, connection=raw, schedule_in=later if delay else None)
         await job.defer_async(execution_id=str(execution_id))
 
 
