@@ -21,6 +21,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.runnables import Runnable
 
 from casework.errors import CaseworkError, SettingsInvalid
+from casework.plain import plain
 from casework.settings import OFFLINE, Settings
 from casework.telemetry import logger
 from nodes.offline import OfflineModel, OfflineRules, know_nothing
@@ -163,7 +164,7 @@ def _turn(whole: AIMessageChunk, model: str) -> Turn:
     usage = whole.usage_metadata
     tokens_in, tokens_out = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
     message = AIMessage(
-        content=_storable(whole.text),
+        content=plain(whole.text),
         tool_calls=[_call(chunk["name"], chunk["args"]) for chunk in whole.tool_call_chunks],
         usage_metadata=usage,
         response_metadata={"model_name": model},
@@ -180,18 +181,17 @@ def _turn(whole: AIMessageChunk, model: str) -> Turn:
 def _call(name: str | None, written: str | None) -> ToolCall:
     # Not LangChain's own `tool_calls` of a chunk: it completes JSON that was cut off, and 4990 cut to 49 is money.
     args = _arguments(written or "{}")
-    kept = args if args is not None else {MALFORMED: _storable(written or "")[:MALFORMED_CHARS]}
-    return ToolCall(name=_storable(name or ""), args=kept, id=_fresh_id())
+    kept = args if args is not None else {MALFORMED: plain(written or "")[:MALFORMED_CHARS]}
+    return ToolCall(name=plain(name or ""), args=kept, id=_fresh_id())
 
 
 def _arguments(written: str) -> dict[str, Any] | None:
     """One JSON object, strictly, of values that can be stored; None for anything else."""
     try:
         args = json.loads(written, parse_int=_integer)
-        text = json.dumps(args, ensure_ascii=False, allow_nan=False)
+        return args if isinstance(args, dict) and plain(args) == args else None
     except (ValueError, RecursionError):
         return None
-    return args if isinstance(args, dict) and _storable(text) == text and "\\u0000" not in text else None
 
 
 def _integer(digits: str) -> int:
@@ -199,11 +199,6 @@ def _integer(digits: str) -> int:
     if number.bit_length() > INTEGER_BITS:
         raise ValueError(f"{digits[:20]}… is more than a checkpoint can hold")
     return number
-
-
-def _storable(text: str) -> str:
-    """Without NUL and half characters (lone surrogates), which Postgres does not take."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _fresh_id() -> str:

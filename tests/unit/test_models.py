@@ -250,7 +250,7 @@ async def test_what_is_no_object_of_storable_values_is_malformed(written: str) -
 
 async def test_text_and_names_that_no_database_takes_are_mended() -> None:
     turn = await answer(AIMessageChunk(content="a\0b\ud800c"), piece("{}", name="get\0_order\ud800"), end())
-    assert (turn.message.text, turn.message.tool_calls[0]["name"]) == ("ab?c", "get_order?")
+    assert (turn.message.text, turn.message.tool_calls[0]["name"]) == ("a\ufffdb\ufffdc", "get\ufffd_order\ufffd")
 
 
 async def test_an_answer_without_a_finish_reason_is_none() -> None:
