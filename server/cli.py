@@ -42,7 +42,7 @@ Tenant = Annotated[str, typer.Option(help="Whose.")]
 Job = Callable[[Settings, str], Coroutine[Any, Any, Any]]
 
 
-def main() -> None:
+def run() -> None:
     """Run the command; an error of ours is one clear line and exit code 1, not a traceback."""
     load_dotenv(Path(".env"))  # for LangSmith and model clients, which read the environment themselves
     try:

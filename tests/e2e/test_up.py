@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from casework.embedded import postgres_dir
 from tests.conftest import ROOT
-from tests.processes import CASEWORK, Process, casework, clean_environment
+from tests.processes import CASEWORK, Process, casework, clean_environment, until
 
 READY = "Ctrl-C stops everything."
 
@@ -74,6 +75,10 @@ def test_up_resolves_a_ticket_and_stops_without_a_trace(number: signal.Signals, 
         assert up.stop(number) == 0
     assert postmasters(tmp_path) == []
     assert "Traceback" not in up.said()
+    logged = [json.loads(line) for line in up.said().splitlines() if line.startswith("{")]
+    (finished,) = [line for line in logged if line["event"] == "run.finished"]
+    assert finished["execution_id"] == answer.json()["execution_id"]
+    assert {"run_id", "workflow", "timestamp", "level"} <= finished.keys()
     with casework("up", tmp_path / "again.log", env, READY) as again:  # what was done is still there
         with httpx.Client(base_url=address(again), trust_env=False) as client:
             kept = client.get("/executions", headers={"Authorization": f"Bearer {key(up, 'olivia')}"})
@@ -116,4 +121,30 @@ def test_the_demo_works_tickets_and_exits_by_their_outcome(tmp_path: Path) -> No
     done = run("demo --tickets 6", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 outcomes right" in done.stdout
+    assert postmasters(tmp_path) == []
+
+
+def test_after_a_kill_the_next_start_takes_over_and_its_stop_stops_the_database_too(tmp_path: Path) -> None:
+    with casework("up", tmp_path / "killed.log", environment(tmp_path), READY) as killed:
+        killed.kill()
+    assert len(postmasters(tmp_path)) > 0  # nobody stopped it
+    with casework("up", tmp_path / "next.log", environment(tmp_path), READY) as up:
+        assert up.stop(signal.SIGINT) == 0
+    assert postmasters(tmp_path) == []
+
+
+def test_an_impatient_ctrl_c_while_it_starts_is_a_clean_end(tmp_path: Path) -> None:
+    starting = subprocess.Popen(
+        [str(CASEWORK), "up"],
+        cwd=ROOT,
+        env={**clean_environment(), **environment(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: psutil.Process(starting.pid).cpu_times().user > 0.5, 20, str)  # it is importing by now
+    starting.send_signal(signal.SIGINT)
+    said = "".join(starting.communicate(timeout=30))
+    assert starting.returncode in (0, 130)
+    assert "Traceback" not in said
     assert postmasters(tmp_path) == []
