@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test lint format lock clean
+.PHONY: run demo test bench lint format lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run ## start everything on http://127.0.0.1:8000
@@ -14,6 +14,9 @@ demo: $(VENV)/run ## work the demo tickets without a person, and check every out
 
 test: $(VENV)/dev ## all tests
 	$(BIN)/pytest
+
+bench: $(VENV)/dev ## the service against its floors, in one run
+	$(BIN)/python -m bench.run
 
 lint: $(VENV)/dev ## style, types, import contract
 	$(BIN)/ruff check .
