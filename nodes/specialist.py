@@ -63,7 +63,7 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
         timeout = context.resources.settings.model_timeout
         model = context.models.get(specialist.model_role, specialist.name, workflow.offline)
         try:
-            turn = await call_model(model, _prompt(workflow, specialist, state), schemas, timeout)
+            turn = await call_model(model, prompt_of(workflow, specialist, state), schemas, timeout)
         except ModelUnavailable as error:
             if not context.last_attempt:
                 raise
@@ -108,7 +108,7 @@ def _escalated(reason: str) -> dict[str, Any]:
     return {"outcome": Outcome(status="escalated", reason=reason, summary="")}
 
 
-def _prompt(workflow: Workflow, specialist: Specialist, state: State) -> list[BaseMessage]:
+def prompt_of(workflow: Workflow, specialist: Specialist, state: State) -> list[BaseMessage]:
     """Instructions, the case, what was handed over, and the specialist's own part of the messages."""
     case = ", ".join(f"{name} {value}" for name, value in state.get("case", {}).items()) or "none bound"
     system = SystemMessage(f"{specialist.instructions}\n\n{RULES.format(case=case)}")
