@@ -11,8 +11,9 @@ import hmac
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -22,6 +23,8 @@ from casework.errors import NotFound, NotSignedIn
 from casework.tables import actors, api_keys
 
 SECRET_BYTES = 32
+NOTED_EVERY = timedelta(minutes=1)
+"""How exactly a key's last use is kept: enough to see what is unused, and it spares a write per request."""
 ABSENT = bytes(32)
 """Compared with when there is no such key, so that unknown and wrong keys take alike."""
 
@@ -44,17 +47,18 @@ class Identity:
         if prefix != "cw" or not key_id or not secret:
             raise NotSignedIn
         async with self.engine.begin() as db:
-            found = (
-                await db.execute(select(api_keys.c.hmac).where(api_keys.c.key_id == key_id, _live()))
-            ).scalar_one_or_none()
-            if not hmac.compare_digest(found or ABSENT, self.seal(key)) or found is None:
+            row = await _live_key(db, key_id)
+            if not hmac.compare_digest(row.hmac if row is not None else ABSENT, self.seal(key)) or row is None:
                 raise NotSignedIn
-            return await _holder(db, key_id), key_id
+            return await _holder(db, row), key_id
 
     async def holder(self, key_id: str) -> Actor:
         """Who holds the live key with this id. Raises NotSignedIn."""
         async with self.engine.begin() as db:
-            return await _holder(db, key_id)
+            row = await _live_key(db, key_id)
+            if row is None:
+                raise NotSignedIn
+            return await _holder(db, row)
 
     async def add_key(
         self,
@@ -121,28 +125,27 @@ class Identity:
             return [dict(row._mapping) for row in await db.execute(query)]
 
 
-def _live() -> ColumnElement[bool]:
+async def _live_key(db: AsyncConnection, key_id: str) -> Row[Any] | None:
+    """The key with its actor; None when there is none, or it is revoked or expired."""
     unexpired = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > func.now())
-    return unexpired & api_keys.c.revoked_at.is_(None)
-
-
-async def _holder(db: AsyncConnection, key_id: str) -> Actor:
-    row = (
-        await db.execute(
-            select(actors.c.actor_id, actors.c.tenant, actors.c.roles, api_keys.c.last_used_at)
-            .join(api_keys, (actors.c.tenant == api_keys.c.tenant) & (actors.c.actor_id == api_keys.c.actor_id))
-            .where(api_keys.c.key_id == key_id, _live())
+    unused = or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < func.now() - NOTED_EVERY)
+    query = (
+        select(
+            api_keys.c.key_id,
+            api_keys.c.hmac,
+            actors.c.actor_id,
+            actors.c.tenant,
+            actors.c.roles,
+            unused.label("unused_lately"),
         )
-    ).one_or_none()
-    if row is None:
-        raise NotSignedIn
-    await db.execute(
-        update(api_keys)
-        .where(
-            api_keys.c.key_id == key_id,
-            # Once a minute is enough to see what is unused, and spares a write per request.
-            or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < func.now() - timedelta(minutes=1)),
-        )
-        .values(last_used_at=func.now())
+        .join(actors, (actors.c.tenant == api_keys.c.tenant) & (actors.c.actor_id == api_keys.c.actor_id))
+        .where(api_keys.c.key_id == key_id, unexpired, api_keys.c.revoked_at.is_(None))
     )
+    return (await db.execute(query)).one_or_none()
+
+
+async def _holder(db: AsyncConnection, row: Row[Any]) -> Actor:
+    if row.unused_lately:
+        used = update(api_keys).where(api_keys.c.key_id == row.key_id).values(last_used_at=func.now())
+        await db.execute(used)
     return Actor(actor_id=row.actor_id, tenant=row.tenant, roles=frozenset(Role(r) for r in row.roles))
