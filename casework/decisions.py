@@ -30,6 +30,7 @@ from casework.errors import (
     NotFound,
 )
 from casework.execution import Status
+from casework.faults import fault
 from casework.journal import NewEvent, write_events
 from casework.store import close
 from casework.tables import approvals, executions, votes
@@ -113,6 +114,8 @@ class Decisions:
                     case Respond():
                         _check_message(row, answer.message)
                         await self._settle(db, row, ApprovalState.RESPONDED, answer.model_dump(mode="json"), actor)
+            await fault("inside_decision")
+        await fault("after_decision")
         if expired:
             raise ApprovalExpired
         return await self.get(actor.tenant, approval_id)

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.dispatch import Dispatcher
 from casework.execution import Execution, Status
+from casework.faults import fault
 from casework.journal import NewEvent, hold_fence, write_events
 from casework.store import close, lock_row
 from casework.tables import approvals, effects, executions, runs
@@ -167,6 +168,7 @@ class Legs:
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
         execution_id = leg.execution.execution_id
+        await fault("before_finish")
         async with self.engine.begin() as db:
             await hold_fence(db, execution_id, leg.fence)
             row = await lock_row(db, leg.execution.tenant, execution_id)
@@ -215,6 +217,8 @@ class Legs:
                 .where(runs.c.run_id == leg.run_id)
                 .values(status=status, error=ending.error, finished_at=func.now())
             )
+            await fault("inside_finish")
+        await fault("after_finish")
         return status
 
     async def release(self, leg: Leg, error: str | None, delay: timedelta, *, counted: bool = True) -> None:

@@ -23,6 +23,7 @@ from langgraph.types import Command, StateSnapshot
 from casework.actor import Actor
 from casework.errors import CancelRequested, GraphChanged, LostLease
 from casework.execution import Status
+from casework.faults import fault
 from casework.legs import Answered, Ending, Leg, Legs
 from casework.plain import plain
 from casework.resources import Resources
@@ -99,6 +100,7 @@ class Runner:
             await asyncio.sleep(lease.total_seconds() / 4)
             fences = {execution_id: live.leg.fence for execution_id, live in self._live.items()}
             try:
+                await fault("before_beat")
                 lost = await self.legs.beat(self.owner, lease, fences)
             except Exception:
                 log.exception("lease.beat_failed")
@@ -142,6 +144,7 @@ class Runner:
 
     async def _run(self, live: _Live) -> Status:
         leg, execution = live.leg, live.leg.execution
+        await fault("after_claim")
         if execution.cancel_requested and not await self.legs.has_open_effects(execution.execution_id):
             raise CancelRequested
         entry = self.catalog.get(execution.workflow)
@@ -150,6 +153,7 @@ class Runner:
         graph = entry.compiled.copy({"checkpointer": saver})
         config = _config(leg)
         to_feed = await self._input(graph, config, leg, entry)
+        await fault("before_graph")
         result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
         snapshot = await graph.aget_state(config) if "__interrupt__" in result else None
         ending = self._ending(entry, execution.execution_id, result, snapshot, context)

@@ -25,6 +25,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from psycopg.types.json import Jsonb
 
 from casework.errors import LostLease
+from casework.faults import fault
 from casework.journal import Journal
 from casework.resources import Pool
 
@@ -103,7 +104,9 @@ class FencedSaver(AsyncPostgresSaver):
             "metadata": Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
             **_columns(("channels", "versions", "types", "blobs"), stored),
         }
+        await fault("before_checkpoint")
         await self._write((BLOBS if stored else "") + CHECKPOINT, parameters)
+        await fault("after_checkpoint")
         return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": checkpoint["id"]}}
 
     async def aput_writes(
@@ -124,7 +127,9 @@ class FencedSaver(AsyncPostgresSaver):
             "path": task_path,
             **_columns(("indexes", "channels", "types", "blobs"), rows),
         }
+        await fault("before_writes")
         await self._write(WRITES.format(on_conflict=REPLACE if special else KEEP), parameters)
+        await fault("after_writes")
 
     async def _write(self, statement: str, parameters: Mapping[str, Any]) -> None:
         taken = self._journal.take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from casework import audit
+from casework import audit, faults
 from casework.actor import SYSTEM, Role
 from casework.errors import CaseworkError, SettingsInvalid
 from casework.identity import Identity
@@ -44,8 +45,10 @@ Job = Callable[[Settings, str], Coroutine[Any, Any, Any]]
 
 def run() -> None:
     """Run the command; an error of ours is one clear line and exit code 1, not a traceback."""
-    load_dotenv(Path(".env"))  # for LangSmith and model clients, which read the environment themselves
     try:
+        for point in faults.arm(os.environ):  # before .env is read, which cannot arm any
+            sys.stderr.write(f"casework: a fault is armed at {point}\n")
+        load_dotenv(Path(".env"))  # for LangSmith and model clients, which read the environment themselves
         app()
     except CaseworkError as error:
         sys.stderr.write(f"casework: {error.message}\n")

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework import audit
 from casework.errors import CancelRequested, LedgerMismatch, OutcomeUnknown, ToolFailed
+from casework.faults import fault
 from casework.journal import NewEvent, hold_fence, write_events
 from casework.plain import plain
 from casework.tables import effects, executions
@@ -61,6 +62,7 @@ Check = Callable[[AsyncConnection], Awaitable[None]]
 
 async def transact(call: Call, scope: Scope, check: Check) -> Result:
     """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all."""
+    await fault("before_effect")
     async with _fenced(scope) as db:
         entry = await _begin(db, call, scope, check, "done")
         if entry.found:
@@ -68,7 +70,9 @@ async def transact(call: Call, scope: Scope, check: Check) -> Result:
         result = dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
         await db.execute(_row(call, scope).values(result=result))
         await _tell(db, call, scope, "done", result)
-        return result
+        await fault("before_done")
+    await fault("after_effect")
+    return result
 
 
 async def send(call: Call, scope: Scope, check: Check, run: Callable[[int], Awaitable[Result]]) -> Result:
@@ -77,10 +81,12 @@ async def send(call: Call, scope: Scope, check: Check, run: Callable[[int], Awai
     `run(attempt)` makes the call. Raises ToolError when it certainly did not happen, OutcomeUnknown when
     nobody knows. A cancelled or killed call stays `started`, and the next run takes it up.
     """
+    await fault("before_effect")
     async with _fenced(scope) as db:
         entry = await _begin(db, call, scope, check, "started")
         if not entry.found and call.tool.reserve is not None:
             await call.tool.reserve(call.args, scope.context(call.call_id, db))
+    await fault("after_started")
     if entry.state != "started":
         return _outcome(entry)
     if entry.found:
@@ -177,6 +183,8 @@ async def _end(
         if call.tool.settle is not None and state != "unknown":
             await call.tool.settle(call.args, result, scope.context(call.call_id, db, attempt))
         await _tell(db, call, scope, state, result, error)
+        await fault("before_done")
+    await fault("after_effect")
     return result or {}
 
 

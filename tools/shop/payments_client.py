@@ -20,6 +20,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from casework.errors import OutcomeUnknown, ToolFailed
+from casework.faults import fault
 from policies.shop.money import CURRENCY
 
 TIMEOUT = httpx.Timeout(connect=2.0, read=6.0, write=4.0, pool=4.0)
@@ -209,7 +210,9 @@ class PaymentsClient:
     async def _try_once(self, kind: type[Answer], request: httpx.Request, deadline: float) -> Answer | _Refused | _Miss:
         try:
             async with asyncio.timeout_at(deadline):
+                await fault("before_send")
                 response = await self._http.send(request)
+                await fault("after_answer")
         except NEVER_SENT as error:
             return _Miss(_words(error), may_have_happened=False)
         except (httpx.TransportError, TimeoutError) as error:
