@@ -51,13 +51,15 @@ async def open_resources(
     settings: Settings, database_url: str, clock: Callable[[], datetime] = _now
 ) -> AsyncIterator[Resources]:
     """Open the pools on a migrated database; closes them on leaving."""
+    # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
+    idle_ms = int(2 * settings.lease.total_seconds() * 1000)
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
         pool_timeout=10,
-        connect_args={**KEEPALIVE, "options": "-c idle_in_transaction_session_timeout=60000"},
+        connect_args={**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"},
     )
     pool: Pool = AsyncConnectionPool(
         database_url,
