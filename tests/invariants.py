@@ -91,12 +91,12 @@ async def violations(engine: AsyncEngine, book: Path) -> list[str]:
         for what, query in QUERIES.items():
             bound = lists if ":specialists" in query else {}
             found += [f"{what}: {which}" for which in await db.scalars(text(query), bound)]
-        found += await _book_differs(db, book)
+        found += await book_differs(db, book)
         chain = await audit.verify(db)
     return found + ([f"the audit log does not verify: {chain.bad_line}"] if chain.bad_line else [])
 
 
-async def _book_differs(db: AsyncConnection, book: Path) -> list[str]:
+async def book_differs(db: AsyncConnection, book: Path) -> list[str]:
     query = "SELECT provider_ref, charge_id, amount_minor FROM shop.refunds WHERE state = 'succeeded'"
     ours = Counter((r.provider_ref, r.charge_id, r.amount_minor) for r in await db.execute(text(query)))
     theirs = _refunds_in(book)
