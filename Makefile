@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test bench lint format lock clean
+.PHONY: run demo test test-long bench lint format lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run ## start everything on http://127.0.0.1:8000
@@ -12,8 +12,11 @@ run: $(VENV)/run ## start everything on http://127.0.0.1:8000
 demo: $(VENV)/run ## work the demo tickets without a person, and check every outcome
 	@$(BIN)/casework demo
 
-test: $(VENV)/dev ## all tests
-	$(BIN)/pytest
+test: $(VENV)/dev ## every test but the long ones
+	$(BIN)/pytest -m "not long"
+
+test-long: $(VENV)/dev ## workers killed, frozen and cut off at every point of a case
+	$(BIN)/pytest -m long
 
 bench: $(VENV)/dev ## the service against its floors, in one run
 	$(BIN)/python -m bench.run

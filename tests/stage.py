@@ -1,0 +1,163 @@
+"""A database and a provider that many tests use one after the other, each with a fresh case of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from casework.actor import Actor
+from casework.approval import Approval, ApprovalState, Decision
+from casework.execution import OVER, Mode, Status
+from graphs.intake import open_case
+from server.service import Service
+from tests.forks import Forked, forked
+from tests.processes import PATIENCE_S, config
+from tests.rig import OLGA
+from tests.soundness import broken
+from tools.shop.payments_client import PaymentsClient
+
+LEASE = timedelta(seconds=2)
+TAKEN_OVER_S = 3 * LEASE.total_seconds()
+"""How soon after its worker's death a case must be done by another one."""
+
+KEYED, TRANSACTIONAL = "T-1033", "T-1006"
+"""Two of six tumblers broken: a refund of less than half of what was paid. A question: an answer, and no money."""
+
+COPIES = (
+    """INSERT INTO shop.customers SELECT :customer, name, :new || email, tier, language, address, created_at
+       FROM shop.customers WHERE customer_id = :old_customer""",
+    """INSERT INTO shop.orders
+       SELECT :order, :customer, status, total_minor, currency, address, placed_at, cancel_reason
+       FROM shop.orders WHERE order_id = :old_order""",
+    """INSERT INTO shop.order_lines SELECT :order, line, sku, title, quantity, unit_price_minor
+       FROM shop.order_lines WHERE order_id = :old_order""",
+    """INSERT INTO shop.shipments
+       SELECT :order, carrier, tracking_number || :new, dispatched_at, expected_at, delivered_at
+       FROM shop.shipments WHERE order_id = :old_order""",
+    """INSERT INTO shop.tracking_events SELECT :order, at, place, what
+       FROM shop.tracking_events WHERE order_id = :old_order""",
+    """INSERT INTO shop.charges SELECT :charge, :order, amount_minor, currency, charged_at
+       FROM shop.charges WHERE order_id = :old_order""",
+    """INSERT INTO shop.tickets SELECT :ticket, :customer, replace(subject, :old_order, :order),
+       replace(body, :old_order, :order), channel, language, 'open', team, created_at, updated_at
+       FROM shop.tickets WHERE ticket_id = :old_ticket""",
+)
+"""What makes one demo case once more, under new ids."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One execution under test, and what it is about."""
+
+    execution_id: UUID
+    ticket: str
+    order: str
+
+
+@dataclass
+class Stage:
+    """Everything but the workers."""
+
+    service: Service
+    env: Mapping[str, str]
+    """What a worker needs to work here."""
+    book: Path
+    """The payment provider's own."""
+    folder: Path
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self.service.resources.engine
+
+    async def begin(self, like: str, mode: Mode = Mode.AUTONOMOUS) -> Case:
+        """A new case like this demo ticket's, accepted as the API accepts one."""
+        case = await self._copy(like)
+        entry = self.service.catalog.get("support")
+        body = {"ticket_id": case["ticket"], "user_id": case["customer"]}
+        opened = await open_case(entry, self.service.resources, body)
+        execution, _ = await self.service.store.create(OLGA, "support", entry.version, mode, opened)
+        return Case(execution.execution_id, case["ticket"], case["order"])
+
+    async def _copy(self, like: str) -> dict[str, str]:
+        """Copy the ticket with its customer and order, and have the order paid anew. Returns the new ids."""
+        new, old = 7000 + next(self.numbers), like.removeprefix("T-")
+        ids = {"ticket": f"T-{new}", "customer": f"C-{new}", "order": f"O-{new}", "new": str(new)}
+        olds = {"old_ticket": like, "old_customer": f"C-{old}", "old_order": f"O-{int(old) + 4000}"}
+        paid = await self.scalar("SELECT sum(amount_minor) FROM shop.charges WHERE order_id = :o", o=olds["old_order"])
+        payments: PaymentsClient = self.service.services["support"][PaymentsClient]
+        charge = await payments.create_charge(
+            amount_minor=paid,
+            source="tok_visa",
+            description=ids["order"],
+            metadata={"order_id": ids["order"]},
+            idempotency_key=ids["order"],
+        )
+        async with self.engine.begin() as db:
+            for copy in COPIES:
+                statement = text(copy)
+                known = {**ids, **olds, "charge": charge.id}
+                await db.execute(statement, {name: known[name] for name in statement.compile().params})
+        return ids
+
+    @contextmanager
+    def worker(self, name: str, target: str = "graphs.support:builder", faults: str = "") -> Iterator[Forked]:
+        """A worker process; `faults` as CASEWORK_FAULTS takes them."""
+        armed = {"CASEWORK_FAULTS": faults, "CASEWORK_ALLOW_FAULTS": "1"} if faults else {}
+        folder = self.folder / name
+        folder.mkdir()
+        with forked(f"worker --config {config(folder, target)}", folder / "log", {**self.env, **armed}) as worker:
+            yield worker
+
+    async def scalar(self, statement: str, **parameters: Any) -> Any:
+        async with self.engine.connect() as db:
+            return await db.scalar(text(statement), parameters)
+
+    async def over(self, case: Case) -> Status:
+        """Until the execution has ended. Returns its status."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (status := await self._status(case)) not in OVER:  # noqa: ASYNC110 - it lies in the database
+                await asyncio.sleep(0.05)
+        return status
+
+    async def _status(self, case: Case) -> Status:
+        return (await self.service.store.get("default", case.execution_id)).status
+
+    async def asked(self, case: Case) -> Approval:
+        """Until the execution asks something: one of its open questions."""
+        pending: list[Approval] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while not pending:
+                await asyncio.sleep(0.05)
+                state = ApprovalState.PENDING
+                decisions = self.service.decisions
+                pending = await decisions.page("default", limit=1, state=state, execution_id=case.execution_id)
+        return pending[0]
+
+    async def approve(self, approval: Approval, by: Actor) -> Approval:
+        answer = Decision.model_validate({"type": "approve", "digest": approval.digest})
+        return await self.service.deciding.decide(by, approval.approval_id, answer)
+
+    async def messages(self, case: Case) -> int:
+        """Letters and notes on the case's ticket."""
+        return int(await self.scalar("SELECT count(*) FROM shop.ticket_messages WHERE ticket_id = :t", t=case.ticket))
+
+    def paid_back(self, case: Case) -> list[int]:
+        """Amounts the provider paid back on the case's order, in cents, from its own book."""
+        bodies = [json.loads(line)["reply"]["body"] for line in self.book.read_text().splitlines()]
+        mine = [b for b in bodies if b.get("object") == "refund" and b["metadata"].get("order_id") == case.order]
+        return [b["amount"] for b in mine]
+
+    async def broken(self) -> list[str]:
+        return await broken(self.engine, self.book)
