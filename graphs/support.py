@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from nodes.shop.offline_rules import support_rules
-
 from graphs.assembly import assemble
 from nodes.shop.billing import billing
 from nodes.shop.general import general
+from nodes.shop.offline_rules import support_rules
 from nodes.shop.shipping import shipping
 from nodes.workflow import Workflow
 from tools.shop.intake import SupportIntake, open_ticket
