@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.errors import LostLease, NotFound
 from casework.plain import plain
 from casework.tables import events, executions
+
+CHANNEL = "casework_events"
+"""Whoever LISTENs here is told, with the commit, the id of an execution that has new events."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,17 @@ async def hold_fence(db: AsyncConnection, execution_id: UUID, fence: int) -> Non
 
 
 async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[NewEvent]) -> None:
-    """Number and insert events in the caller's transaction, which holds the execution's row from here on."""
+    """Number and insert events in the caller's transaction, which holds the execution's row from here on.
+
+    Whoever listens to the execution is told when it commits.
+    """
     if not new:
         return
     last = await db.scalar(
         update(executions)
         .where(executions.c.execution_id == execution_id)
         .values(event_seq=executions.c.event_seq + len(new), updated_at=text("clock_timestamp()"))
-        .returning(executions.c.event_seq)
+        .returning(executions.c.event_seq, func.pg_notify(CHANNEL, str(execution_id)))
     )
     if last is None:
         raise NotFound(f"execution {execution_id} does not exist")

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     reconcile_every: timedelta = timedelta(seconds=10)
     """How often executions that should run but have no live lease are woken again."""
 
+    stream_heartbeat: timedelta = timedelta(seconds=15)
+    """How long a stream of events may be silent before a comment is sent, so that nobody takes it for dead."""
+
     log_format: Annotated[str, Field(pattern="^(auto|json|console)$")] = "auto"
     """auto: readable when a person watches (stderr is a terminal), else JSON."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -129,15 +129,32 @@ class Store:
 
     async def events(self, tenant: str, execution_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Events numbered above `after`, in order. Raises NotFound as `get` does."""
-        await self.get(tenant, execution_id)
-        query = (
-            select(events)
-            .where(events.c.execution_id == execution_id, events.c.seq > after)
+        _, found = await self.news(tenant, execution_id, after=after, limit=limit)
+        return found
+
+    async def news(self, tenant: str, execution_id: UUID, *, after: int, limit: int) -> tuple[Status, list[Event]]:
+        """Events numbered above `after`, in order, and where the execution stood with them: one snapshot.
+
+        So a final status means that no event is missing but those beyond `limit`. Raises NotFound as `get` does.
+        """
+        new = (
+            select(events.c.seq, events.c.type, events.c.data, events.c.at)
+            .where(events.c.execution_id == executions.c.execution_id, events.c.seq > after)
             .order_by(events.c.seq)
             .limit(limit)
+            .lateral()
+        )
+        query = (
+            select(executions.c.status, new)
+            .select_from(executions.outerjoin(new, true()))
+            .where(executions.c.execution_id == execution_id, executions.c.tenant == tenant)
+            .order_by(new.c.seq)
         )
         async with self.engine.connect() as db:
-            return [Event.model_validate(row) for row in await db.execute(query)]
+            rows = (await db.execute(query)).all()
+        if not rows:
+            raise NotFound(f"there is no execution {execution_id}")
+        return Status(rows[0].status), [Event.model_validate(row) for row in rows if row.seq is not None]
 
     async def cancel(self, actor: Actor, execution_id: UUID) -> Execution:
         """No effect begins after this returns. What is under way is finished and recorded.

@@ -156,6 +156,15 @@ events = Table(
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 
+listeners = Table(
+    "listeners",
+    metadata,
+    Column("listener_id", Uuid, primary_key=True),  # one process that serves streams
+    Column("executions", ARRAY(Uuid), nullable=False),  # whose tokens are wanted there
+    Column("until", DateTime(timezone=True), nullable=False),  # renewed while the process lives
+    prefixes=["UNLOGGED"],  # worth nothing after a crash
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -28,6 +28,7 @@ from casework.legs import Answered, Ending, Leg, Legs
 from casework.plain import plain
 from casework.resources import Resources
 from casework.telemetry import logger
+from casework.tokens import Tokens
 from graphs.catalog import Catalog, Entry
 from graphs.internals import STRICT_RESUME
 from graphs.questions import questions
@@ -70,6 +71,7 @@ class Runner:
         self.services = services
         self.owner = owner
         self.models = Models(resources.settings, resources.http)
+        self.tokens = Tokens(resources.pool)
         self._live: dict[UUID, _Live] = {}
 
     async def advance(self, execution_id: UUID) -> Status | None:
@@ -185,6 +187,7 @@ class Runner:
             graph_version=entry.version,
             resources=self.resources,
             models=self.models,
+            tokens=self.tokens,
             services=self.services.get(entry.name, {}),
             last_attempt=leg.attempt >= self.resources.settings.max_attempts,
         )

@@ -26,15 +26,16 @@ from psycopg.types.json import Jsonb
 
 from casework.errors import LostLease
 from casework.faults import fault
-from casework.journal import Journal
+from casework.journal import CHANNEL, Journal
 from casework.resources import Pool
 
 FENCE = """WITH fence AS MATERIALIZED (
     SELECT execution_id, event_seq FROM casework.executions
     WHERE execution_id = %(execution)s AND fence = %(fence)s FOR NO KEY UPDATE)"""
-EVENTS = """, numbered AS (
+EVENTS = f""", numbered AS (
     UPDATE casework.executions e SET event_seq = e.event_seq + %(event_count)s, updated_at = clock_timestamp()
-    FROM fence WHERE e.execution_id = fence.execution_id),
+    FROM fence WHERE e.execution_id = fence.execution_id
+    RETURNING pg_notify('{CHANNEL}', e.execution_id::text)),
 story AS (
     INSERT INTO casework.events (execution_id, seq, type, data)
     SELECT fence.execution_id, fence.event_seq + u.n, u.type, u.data::jsonb

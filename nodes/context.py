@@ -14,6 +14,7 @@ from casework.actor import Actor
 from casework.execution import Mode
 from casework.journal import Journal
 from casework.resources import Resources
+from casework.tokens import Tokens
 from nodes.llm import Models
 from nodes.state import State
 from tools.scope import Scope
@@ -30,6 +31,7 @@ class Context:
     graph_version: str
     resources: Resources
     models: Models
+    tokens: Tokens
     services: Mapping[type[Any], Any] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     last_attempt: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from casework.errors import CaseworkError, SettingsInvalid
 from casework.plain import plain
 from casework.settings import OFFLINE, Settings
 from casework.telemetry import logger
+from casework.tokens import Speech
 from nodes.offline import OfflineModel, OfflineRules, know_nothing
 from tools.gate import MALFORMED
 
@@ -127,8 +128,9 @@ async def call_model(
     timeout: timedelta,
     *,
     choice: str | None = None,
+    speech: Speech | None = None,
 ) -> Turn:
-    """Ask once, with these tools bound; `choice` forces one of them.
+    """Ask once, with these tools bound; `choice` forces one of them. `speech` tells its text while it comes.
 
     `timeout`: of one try. It holds for all tries together too, times their number: a stream that only drips ends.
     Raises ModelUnavailable (try the run again), ModelRefused (a person must take over).
@@ -138,7 +140,7 @@ async def call_model(
         bound = model.bind_tools(tools, tool_choice=choice) if choice else model.bind_tools(tools)
     try:
         async with asyncio.timeout(timeout.total_seconds() * (1 + RETRIES)):
-            parts = [_part(message) async for message in bound.astream(list(messages))]
+            parts = [part async for part in _told(bound.astream(list(messages)), speech)]
     except Exception as error:
         if isinstance(error, CaseworkError):
             raise
@@ -152,7 +154,18 @@ async def call_model(
         raise ModelUnavailable("the model's answer broke off: it came without a finish reason")
     if reason not in WHOLE:
         raise ModelRefused(f"the model ended its answer early: {reason}")
-    return _turn(whole, _name(model))
+    return _turn(whole, _name(model), speech.message_id if speech else f"ai_{uuid4().hex}")
+
+
+async def _told(answer: AsyncIterator[AIMessage], speech: Speech | None) -> AsyncIterator[AIMessageChunk]:
+    """Every part of an answer, its text told before the next is asked for."""
+    async for message in answer:
+        part = _part(message)
+        if speech is not None:
+            await speech.say(part.text)
+        yield part
+    if speech is not None:
+        await speech.end()
 
 
 def _part(message: AIMessage) -> AIMessageChunk:
@@ -160,7 +173,7 @@ def _part(message: AIMessage) -> AIMessageChunk:
     return message if isinstance(message, AIMessageChunk) else AIMessageChunk(**message.model_dump(exclude={"type"}))
 
 
-def _turn(whole: AIMessageChunk, model: str) -> Turn:
+def _turn(whole: AIMessageChunk, model: str, message_id: str) -> Turn:
     usage = whole.usage_metadata
     tokens_in, tokens_out = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
     message = AIMessage(
@@ -168,7 +181,7 @@ def _turn(whole: AIMessageChunk, model: str) -> Turn:
         tool_calls=[_call(chunk["name"], chunk["args"]) for chunk in whole.tool_call_chunks],
         usage_metadata=usage,
         response_metadata={"model_name": model},
-        id=f"ai_{uuid4().hex}",
+        id=message_id,
     )
     spent = {
         "model_calls": 1,

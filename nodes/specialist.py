@@ -62,8 +62,9 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
             return _escalated(empty)
         timeout = context.resources.settings.model_timeout
         model = context.models.get(specialist.model_role, specialist.name, workflow.offline)
+        speech = context.tokens.speech(context.execution_id, specialist.name)
         try:
-            turn = await call_model(model, prompt_of(workflow, specialist, state), schemas, timeout)
+            turn = await call_model(model, prompt_of(workflow, specialist, state), schemas, timeout, speech=speech)
         except ModelUnavailable as error:
             if not context.last_attempt:
                 raise
@@ -74,6 +75,7 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
             "model.answered",
             specialist=specialist.name,
             model=turn.model,
+            message_id=turn.message.id,
             text=turn.message.text,
             calls=[{"tool": c["name"], "args": c["args"], "call_id": c["id"]} for c in turn.message.tool_calls],
             **turn.spent,

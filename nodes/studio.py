@@ -24,6 +24,7 @@ from casework.migrate import migrate
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.tables import executions
+from casework.tokens import Tokens
 from nodes.context import Context
 from nodes.llm import Models
 from nodes.workflow import Services, Workflow
@@ -63,6 +64,7 @@ async def context_of(runtime: Runtime[Context | None], workflow: Workflow) -> Co
         graph_version="studio",
         resources=resources,
         models=models,
+        tokens=Tokens(resources.pool),
         services=services,
         studio=True,
     )

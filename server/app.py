@@ -34,8 +34,8 @@ VERSION = "0.1.0"
 DESCRIPTION = """\
 Casework runs business processes with AI agents, and keeps people in charge of what matters.
 
-Start an **execution** of a workflow; wait for it with `Prefer: wait=N`, poll it, or read its events. What is risky
-stops as an **approval**; a person answers it with a decision bound to the exact arguments they saw.
+Start an **execution** of a workflow; wait for it with `Prefer: wait=N`, poll it, or follow its events live. What is
+risky stops as an **approval**; a person answers it with a decision bound to the exact arguments they saw.
 
 Send an API key as `Authorization: Bearer cw_…`. Every error is `application/problem+json` with a stable `code`,
 and `field` when one field of the request is at fault. Repeat a start safely with an `Idempotency-Key`.

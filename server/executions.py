@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
 from casework.execution import OVER, Event, Execution, Status
 from server.auth import Live, Reader, Starter
 from server.paging import Cursor, Limit, Named, cursor_of, position_of
 from server.problems import documented
+from server.streaming import DOCUMENTED, EventStream, prefers_stream, story
 
 LARGEST_SEQ = 2**63 - 1
 
@@ -65,15 +66,36 @@ async def get_execution(service: Live, actor: Reader, execution_id: UUID) -> Exe
     return await service.store.get(actor.tenant, execution_id)
 
 
-@router.get("/{execution_id}/events", summary="Read an execution's story", responses=documented(404))
+@router.get(
+    "/{execution_id}/events",
+    summary="Read or follow an execution's story",
+    response_model=EventPage,
+    responses={200: DOCUMENTED, **documented(404)},
+)
 async def list_events(
     service: Live,
     actor: Reader,
     execution_id: UUID,
+    response: Response,
+    accept: Annotated[str, Header(description="`text/event-stream`: follow it, live.")] = "application/json",
+    last_event_id: Annotated[
+        int | None,
+        Header(alias="Last-Event-ID", ge=0, le=LARGEST_SEQ, description="What browsers send; wins over `after`."),
+    ] = None,
     after: Annotated[int, Query(ge=0, le=LARGEST_SEQ, description="Only events with a higher number.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 200,
-) -> EventPage:
-    """Every step, in order: what was routed, proposed, asked, decided and done."""
+) -> EventPage | EventStream:
+    """Every step, in order: what was routed, proposed, asked, decided and done.
+
+    With `Accept: text/event-stream`: server-sent events, each with its number as `id`, from the first one above
+    `after` on, live until the execution is over (`event: end`). Cut off, come again with `Last-Event-ID`: nothing is
+    missed and nothing repeated. `event: token` is what a model is saying; it has no number and is not kept.
+    """
+    after = after if last_event_id is None else last_event_id
+    if prefers_stream(accept):
+        await service.store.get(actor.tenant, execution_id)
+        return EventStream(story(service, actor.tenant, execution_id, after))
+    response.headers["Vary"] = "Accept"
     events = await service.store.events(actor.tenant, execution_id, after=after, limit=limit)
     return EventPage(events=events, next_after=events[-1].seq if events else after)
 

@@ -11,6 +11,7 @@ from casework.decisions import Decisions
 from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
+from casework.listening import Listener
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -35,6 +36,7 @@ class Service:
     decisions: Decisions
     deciding: Deciding
     identity: Identity
+    listener: Listener
 
     def worker(self) -> Worker:
         """A worker on these parts. At most one per process."""
@@ -63,6 +65,7 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             decisions=decisions,
             deciding=Deciding(decisions, store, catalog, resources, services),
             identity=Identity(resources.engine, pepper(settings)),
+            listener=Listener(database_url, resources.pool),
         )
 
 

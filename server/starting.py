@@ -71,7 +71,7 @@ class Beginning:
             self.idempotency_key,
         )
         if self.wait is not None:
-            execution = await settled(service.store, execution, self.wait, self.request.is_disconnected)
+            execution = await settled(service, execution, self.wait, self.request.is_disconnected)
             self.response.headers["Preference-Applied"] = f"wait={self.wait}"
         self.response.headers["Location"] = f"/executions/{execution.execution_id}"
         self.response.status_code = _status(execution, new)

@@ -70,7 +70,8 @@ async def serving(service: Service, listener: socket.socket, *, worker: bool) ->
     async with service.worker().running() if worker else nullcontext():
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         try:
-            yield f"http://{host}:{port}"
+            async with service.listener.running():  # left first: open streams end, and the server can
+                yield f"http://{host}:{port}"
         finally:
             server.should_exit = True
             await task

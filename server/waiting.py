@@ -11,11 +11,11 @@ from fastapi import Header
 
 from casework.errors import InputInvalid
 from casework.execution import Execution, Status
-from casework.store import Store
+from server.service import Service
 
 LONGEST_WAIT_S = 60
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.25
-"""Between two looks at the row."""
+LONGEST_PAUSE_S = 1.0
+"""Between two looks at the row, and at whether the caller is still there."""
 
 MOVING = frozenset({Status.QUEUED, Status.RUNNING})
 """It will go on by itself."""
@@ -46,13 +46,17 @@ def preferred_wait(
     return None
 
 
-async def settled(store: Store, execution: Execution, seconds: int, gone: Callable[[], Awaitable[bool]]) -> Execution:
+async def settled(
+    service: Service, execution: Execution, seconds: int, gone: Callable[[], Awaitable[bool]]
+) -> Execution:
     """The execution once it no longer moves, or as it stands after `seconds` or when the caller has gone."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    pause = FIRST_PAUSE_S
-    while execution.status in MOVING and (left := deadline - loop.time()) > 0 and not await gone():
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, LONGEST_PAUSE_S)
-        execution = await store.get(execution.tenant, execution.execution_id)
+    with service.listener.attend(execution.execution_id) as ear:
+        while execution.status in MOVING and (left := deadline - loop.time()) > 0:
+            if service.listener.closed or await gone():
+                break
+            execution = await service.store.get(execution.tenant, execution.execution_id)
+            if execution.status in MOVING:
+                await service.listener.news(ear, min(left, LONGEST_PAUSE_S))
     return execution

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest_asyncio
 
 from server.service import Service
@@ -9,5 +11,6 @@ from tests.web import Web, open_web
 
 
 @pytest_asyncio.fixture
-async def web(service: Service) -> Web:
-    return await open_web(service)
+async def web(service: Service) -> AsyncIterator[Web]:
+    async with service.listener.running():
+        yield await open_web(service)

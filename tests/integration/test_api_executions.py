@@ -7,6 +7,9 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
+from server import waiting
 from tests.web import DAMAGED, LEGAL, Web
 
 START = "/workflows/support/executions"
@@ -115,6 +118,11 @@ async def test_a_wait_ends_when_a_person_is_asked(web: Web) -> None:
     async with web.worker.running():
         response = await web.call("olga", "POST", RESOLVE, json=DAMAGED, headers={"Prefer": "wait=30"})
     assert (response.status_code, response.json()["status"], response.json()["resolution"]) == (201, "waiting", None)
+
+
+async def test_a_wait_is_told_and_does_not_look_by_itself(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "LONGEST_PAUSE_S", 60.0)
+    assert (await web.run(LEGAL))["status"] == "escalated"
 
 
 async def test_a_wait_that_nobody_works_on_ends_in_time(web: Web) -> None:
