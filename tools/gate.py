@@ -121,12 +121,13 @@ async def _guarded(call: Call, scope: Scope, acting: Awaitable[Result]) -> Resul
         raise ToolFailed(f"{unknown.message}; nothing was changed") from unknown
     except (ToolError, WorkerSignal, OperatorError, *DATABASE_GONE):
         raise
-    except TimeoutError as error:
-        raise ToolFailed(f"{name} took longer than {call.tool.timeout_s:g} s; nothing was changed") from error
     except Exception as error:
-        log.exception("tool.crashed", tool=name, call_id=call.call_id)
         if call.tool.effect.outside:
+            log.exception("tool.crashed", tool=name, call_id=call.call_id)
             raise await ledger.doubt(call, scope, f"{name} broke off ({type(error).__name__})") from error
+        if isinstance(error, TimeoutError):
+            raise ToolFailed(f"{name} took longer than {call.tool.timeout_s:g} s; nothing was changed") from error
+        log.exception("tool.crashed", tool=name, call_id=call.call_id)
         raise ToolFailed(f"{name} failed ({type(error).__name__}); nothing was changed") from error
 
 

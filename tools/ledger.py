@@ -294,7 +294,10 @@ async def _write_end(
     ended = {"result": result, "error": error, "reference": reference, "finished_at": scope.resources.clock()}
     attempt = await db.scalar(_row(call, scope).values(state=state, **ended).returning(effects.c.attempt))
     if call.tool.settle is not None and state != "unknown":
-        await call.tool.settle(call.args, result, scope.context(call.call_id, db, attempt))
+        try:
+            await call.tool.settle(call.args, result, scope.context(call.call_id, db, attempt))
+        except ToolError as refusal:  # a refusal here would read as if the call had not happened
+            raise RuntimeError(f"settling {call.tool.name} failed: {refusal.message}") from refusal
     await _tell(db, call, scope, state, attempt, result, error)
 
 

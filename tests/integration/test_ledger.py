@@ -137,9 +137,10 @@ async def test_a_refusal_on_the_second_try_says_nothing_about_the_first(desk: De
     assert await desk.states() == ["unknown"]
 
 
-async def test_a_result_that_cannot_be_settled_is_unknown_not_failed(desk: Desk) -> None:
+@pytest.mark.parametrize("broken", [RuntimeError("bug in settle"), TimeoutError(), ToolFailed("no such row")])
+async def test_a_result_that_cannot_be_settled_is_unknown_not_failed(desk: Desk, broken: Exception) -> None:
     async def settle(args: Any, result: Any, ctx: ToolContext) -> None:
-        raise RuntimeError("bug in settle")
+        raise broken
 
     spec = Outside().tool(Effect.KEYED, settle=settle)
     with pytest.raises(OutcomeUnknown):
