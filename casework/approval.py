@@ -1,5 +1,6 @@
 """Approvals: a stored question to a person about one exact tool call, and the answers it takes.
 
+Two kinds: may this call be made, and, when nobody knows, did it happen.
 One model serves the graph's interrupt, the API, the table and the page.
 """
 
@@ -30,9 +31,23 @@ def digest_of(tool: str, args: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical({"tool": tool, "args": args}).encode()).hexdigest()
 
 
+def outcome_digest(tool: str, args: Mapping[str, Any], doubt: Doubt) -> str:
+    """What an answer to `did this happen?` is bound to: the call, and which attempt of it was in doubt since when."""
+    return digest_of(f"outcome of {tool}", {"args": args, "doubt": doubt.model_dump(mode="json")})
+
+
 def approval_id_of(execution_id: UUID, call_id: str, digest: str) -> UUID:
     """The same call with the same arguments always asks the same question."""
     return uuid5(execution_id, f"{call_id}:{digest}")
+
+
+class Kind(StrEnum):
+    """What a question is about."""
+
+    CALL = "call"
+    """May this call be made? Questions of graphs that were not built by our assembly count here too."""
+    OUTCOME = "outcome"
+    """Did this call happen? It was sent, and nobody knows."""
 
 
 class ApprovalState(StrEnum):
@@ -40,6 +55,9 @@ class ApprovalState(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     RESPONDED = "responded"
+    HAPPENED = "happened"
+    DID_NOT_HAPPEN = "did_not_happen"
+    STOPPED = "stopped"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     """Its execution was cancelled or went on without it."""
@@ -78,8 +96,57 @@ class Respond(_Decision):
     message: Annotated[Any, Field(description="For a tool call: text. For another graph's question: what it asks for.")]
 
 
-class Decision(RootModel[Annotated[Approve | Edit | Reject | Respond, Field(discriminator="type")]]):
+class Happened(_Decision):
+    """The call happened: it is recorded as done, under the provider's reference."""
+
+    type: Literal["happened"]
+    reference: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="The provider's id of it, as its own records show it.",
+            examples=["re_3PqT8sLk"],
+        ),
+    ]
+
+
+class DidNotHappen(_Decision):
+    """The call did not happen: it is made again at once, under a new key."""
+
+    type: Literal["did_not_happen"]
+
+
+class Stop(_Decision):
+    """Neither: the outcome stays unknown, nothing is sent, and a person takes the case."""
+
+    type: Literal["stop"]
+    reason: Annotated[str, Field(min_length=1, max_length=2000, description="Told to who takes the case, and kept.")]
+
+
+Answer = Approve | Edit | Reject | Respond | Happened | DidNotHappen | Stop
+
+
+class Decision(RootModel[Annotated[Answer, Field(discriminator="type")]]):
     """A person's answer to one approval."""
+
+
+class Doubt(BaseModel):
+    """What is known of a call whose outcome nobody knows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    """The idempotency key that this attempt was sent with; what the provider may know it by."""
+    attempt: int
+    """1 for the first; each time a person says that it did not happen, the next one begins."""
+    begun_at: datetime
+    since: datetime
+    """When it became unknown."""
+    why: str
+    """What broke, in words for people."""
+    reference: str | None
+    """The provider's own id of it; None when it gave none."""
 
 
 class ApprovalRequest(BaseModel):
@@ -90,7 +157,7 @@ class ApprovalRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    type: Literal["tool_approval"] = "tool_approval"
+    type: Literal["tool_approval", "tool_outcome"] = "tool_approval"
     tool_call_id: str
     name: str
     """The tool."""
@@ -111,6 +178,8 @@ class ApprovalRequest(BaseModel):
     specialist: str
     thought: str = ""
     """What the model wrote beside the call. The model's words: shown apart, never trusted."""
+    doubt: Doubt | None = None
+    """Asks whether the call happened, and says what is known of it; None: asks whether it may be made."""
 
 
 class Approval(BaseModel):
@@ -120,6 +189,7 @@ class Approval(BaseModel):
 
     approval_id: UUID
     execution_id: UUID
+    kind: Kind
     workflow: str
     tenant: str
     requester: str
@@ -129,6 +199,8 @@ class Approval(BaseModel):
     tool_call_id: str | None
     args: dict[str, Any]
     digest: str
+    doubt: Doubt | None
+    """Of an outcome: what is known of the call. None for every other question."""
     description: str
     reasons: list[str]
     role: Role

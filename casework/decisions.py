@@ -18,7 +18,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework import audit
 from casework.actor import SYSTEM, Actor, Role
-from casework.approval import Approval, ApprovalState, Approve, Decision, Edit, Reject, Respond
+from casework.approval import (
+    Answer,
+    Approval,
+    ApprovalState,
+    Approve,
+    Decision,
+    DidNotHappen,
+    Edit,
+    Happened,
+    Kind,
+    Reject,
+    Respond,
+    Stop,
+)
 from casework.dispatch import Dispatcher
 from casework.errors import (
     ApprovalDecided,
@@ -37,6 +50,15 @@ from casework.tables import approvals, executions, votes
 
 LAPSED = "nobody decided before the deadline"
 """The reason that stands in the decision of an expired approval; its state says that it was no person's."""
+
+
+SETTLED = {
+    Reject: ApprovalState.REJECTED,
+    Happened: ApprovalState.HAPPENED,
+    DidNotHappen: ApprovalState.DID_NOT_HAPPEN,
+    Stop: ApprovalState.STOPPED,
+}
+"""What the answers that need nothing more make of an approval."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +131,11 @@ class Decisions:
                         await self._vote(db, row, actor)
                     case Edit():
                         await self._revise(db, row, actor, _need(revision))
-                    case Reject():
-                        await self._settle(db, row, ApprovalState.REJECTED, answer.model_dump(mode="json"), actor)
                     case Respond():
                         _check_message(row, answer.message)
                         await self._settle(db, row, ApprovalState.RESPONDED, answer.model_dump(mode="json"), actor)
+                    case _:
+                        await self._settle(db, row, SETTLED[type(answer)], answer.model_dump(mode="json"), actor)
             await fault("inside_decision")
         await fault("after_decision")
         if expired:
@@ -136,8 +158,9 @@ class Decisions:
         return closed
 
     async def _expire(self, db: AsyncConnection, row: Row[Any]) -> None:
-        """Never a yes: a tool's call is not made, and the case goes to a person."""
-        decision = {"type": "reject", "digest": row.digest, "reason": LAPSED}
+        """Never a yes: a tool's call is not made, an unknown one stays unknown, and the case goes to a person."""
+        said = "stop" if row.kind == Kind.OUTCOME else "reject"
+        decision = {"type": said, "digest": row.digest, "reason": LAPSED}
         if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
             await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [])
         await self._settle(db, row, ApprovalState.EXPIRED, decision, SYSTEM)
@@ -209,7 +232,8 @@ class Decisions:
         )
         if woken is not None:
             await self.dispatcher.wake(db, row.execution_id)
-        await _audit(db, row, actor, state, str(decision.get("digest", row.digest)))
+        named = {"reference": str(decision["reference"])} if "reference" in decision else {}
+        await _audit(db, row, actor, state, str(decision.get("digest", row.digest)), **named)
 
 
 def barred(actor: Actor, role: Role, requester: str) -> str | None:
@@ -271,7 +295,7 @@ def _refuse_closed(row: Row[Any], actor: Actor, answer: Mapping[str, Any]) -> No
     raise ApprovalDecided(f"already decided: {row.state} by {row.decided_by}")
 
 
-def _check_rights(actor: Actor, row: Row[Any], answer: Approve | Edit | Reject | Respond) -> None:
+def _check_rights(actor: Actor, row: Row[Any], answer: Answer) -> None:
     bar = barred(actor, Role(row.role), row.requester)
     if bar is not None:
         raise NotAllowed(bar)
@@ -298,7 +322,7 @@ def _need(revision: Revision | None) -> Revision:
     return revision
 
 
-async def _audit(db: AsyncConnection, row: Row[Any], actor: Actor, what: str, digest: str) -> None:
+async def _audit(db: AsyncConnection, row: Row[Any], actor: Actor, what: str, digest: str, **more: str) -> None:
     await audit.append(
         db,
         row.tenant,
@@ -307,5 +331,7 @@ async def _audit(db: AsyncConnection, row: Row[Any], actor: Actor, what: str, di
         approval=str(row.approval_id),
         execution=str(row.execution_id),
         tool=row.tool,
+        kind=row.kind,
         digest=digest,
+        **more,
     )

@@ -55,6 +55,11 @@ class ToolFailed(ToolError):
 class OutcomeUnknown(CaseworkError):
     """The call was sent, but its outcome is not known. A person must check whether it happened."""
 
+    def __init__(self, message: str | None = None, *, reference: str | None = None) -> None:
+        super().__init__(message)
+        self.reference = reference
+        """The provider's id of what was asked for, to look it up by; None when it gave none."""
+
 
 class WorkerSignal(CaseworkError):
     """This run must stop here."""

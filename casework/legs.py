@@ -178,9 +178,14 @@ class Legs:
             if ending.questions and status is Status.WAITING:
                 rows = [{"execution_id": execution_id, **q} for q in ending.questions]
                 inserted = await db.execute(
-                    upsert(approvals).values(rows).on_conflict_do_nothing().returning(approvals.c.description)
+                    upsert(approvals)
+                    .values(rows)
+                    .on_conflict_do_nothing()
+                    .returning(approvals.c.description, approvals.c.kind)
                 )
-                asked = [NewEvent("approval.requested", {"description": r.description}) for r in inserted]
+                asked = [
+                    NewEvent("approval.requested", {"description": r.description, "kind": r.kind}) for r in inserted
+                ]
             else:
                 asked = []
             await db.execute(

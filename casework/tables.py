@@ -94,10 +94,12 @@ approvals = Table(
     Column("interrupt_id", Text, nullable=False),
     Column("graph_version", Text, nullable=False),
     Column("node", Text, nullable=False),
+    Column("kind", Text, nullable=False, server_default="call"),  # call: may it be made? outcome: did it happen?
     Column("tool", Text),
     Column("tool_call_id", Text),
     Column("args", JSONB, nullable=False),
     Column("digest", Text, nullable=False),
+    Column("doubt", JSONB(none_as_null=True)),  # of an outcome: what is known of the call
     Column("description", Text, nullable=False),
     Column("reasons", JSONB, nullable=False),
     Column("role", Text, nullable=False),
@@ -140,6 +142,7 @@ effects = Table(
     Column("state", Text, nullable=False),  # started, done, failed, unknown
     Column("result", JSONB),
     Column("error", Text),
+    Column("reference", Text),  # the provider's id of it, when it or a person named one apart from the result
     Column("fence", BigInteger, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),

@@ -4,6 +4,7 @@ START → screen_input → router → <specialist> → check_calls ─ Send per 
                          ▲          ▲  ▲──────────────┤ (all refused)                     │
                          │          └─────────────────┼───────────────────────────────────┘
                          └──────── hand-over ─────────┤
+<specialist> ─ Send per call whose outcome nobody knows → settle_call → <specialist>
 <specialist> ─ final answer → screen_output → close → END
 router, <specialist>, check_calls ─ budget, doubt, give-up → escalate → END
 """
@@ -23,12 +24,15 @@ from nodes.closing import close, escalate_node
 from nodes.context import Context, Node
 from nodes.router import router_node
 from nodes.screen import screen_input, screen_output
+from nodes.settling import OneOpenCall, settle_call_node
 from nodes.specialist import specialist_node
-from nodes.state import CaseInput, CaseOutput, State
+from nodes.state import CaseInput, CaseOutput, OpenCall, State
 from nodes.studio import context_of
 from nodes.workflow import Workflow
 
-RESERVED = frozenset({"screen_input", "router", "check_calls", "handle_call", "screen_output", "close", "escalate"})
+RESERVED = frozenset(
+    {"screen_input", "router", "check_calls", "handle_call", "settle_call", "screen_output", "close", "escalate"}
+)
 
 
 class CaseGraph(StateGraph[State, Context | None, CaseInput, CaseOutput]):
@@ -53,6 +57,7 @@ def assemble(workflow: Workflow) -> CaseGraph:
         add(specialist.name, specialist_node(workflow, specialist))
     add("check_calls", check_calls_node(workflow))
     add("handle_call", handle_call_node(workflow))
+    add("settle_call", settle_call_node(workflow))
     add("screen_output", screen_output)
     add("close", close)
     add("escalate", escalate_node(workflow))
@@ -62,10 +67,11 @@ def assemble(workflow: Workflow) -> CaseGraph:
     graph.add_conditional_edges("router", after_router, [*names, "escalate"])
     for name in names:
         graph.add_conditional_edges(
-            name, after_specialist(workflow), ["check_calls", name, "screen_output", "escalate"]
+            name, after_specialist(workflow), ["check_calls", "settle_call", name, "screen_output", "escalate"]
         )
     graph.add_conditional_edges("check_calls", after_check(workflow), ["handle_call", "router", *names, "escalate"])
     graph.add_conditional_edges("handle_call", to_specialist, names)
+    graph.add_conditional_edges("settle_call", to_specialist, names)
     graph.add_edge("screen_output", "close")
     graph.add_edge("close", END)
     graph.add_edge("escalate", END)
@@ -75,7 +81,7 @@ def assemble(workflow: Workflow) -> CaseGraph:
 def _bound(node: Node, workflow: Workflow) -> Any:
     """A node as LangGraph calls it: with the run's context, or one made for the Studio.
 
-    Typed Any: the overloads of `add_node` want one input type, and `handle_call` is sent another than the state.
+    Typed Any: the overloads of `add_node` want one input type, and some nodes are sent another than the state.
     """
 
     async def bound(state: Any, runtime: Runtime[Context | None]) -> dict[str, Any]:
@@ -92,8 +98,11 @@ async def after_router(state: State) -> str:
     return "escalate" if state.get("outcome") else state["route"]["specialist"]
 
 
-def after_specialist(workflow: Workflow) -> Callable[[State], Awaitable[str]]:
-    async def decide(state: State) -> str:
+def after_specialist(workflow: Workflow) -> Callable[[State], Awaitable[str | list[Send]]]:
+    async def decide(state: State) -> str | list[Send]:
+        in_doubt = state.get("unsettled")
+        if in_doubt:  # asked about even when the case has ended: money may have moved
+            return [Send("settle_call", _open(state, call)) for call in in_doubt.values()]
         if state.get("outcome"):
             return "escalate"
         last = state["messages"][-1]
@@ -127,3 +136,7 @@ def _again(state: State, workflow: Workflow) -> str:
 
 def _one(state: State, index: int) -> OneCall:
     return OneCall(call=state["calls"][index], case=state["case"], suspicions=state["suspicions"])
+
+
+def _open(state: State, call: OpenCall) -> OneOpenCall:
+    return OneOpenCall(call=call, case=state["case"], suspicions=state["suspicions"])

@@ -11,7 +11,7 @@ from langgraph.types import Interrupt, StateSnapshot
 from pydantic import ValidationError
 
 from casework.actor import Role
-from casework.approval import ApprovalRequest, approval_id_of, digest_of
+from casework.approval import ApprovalRequest, Kind, approval_id_of, digest_of
 from casework.plain import plain
 from graphs.catalog import Entry
 
@@ -40,6 +40,8 @@ def _ours(asked: Interrupt[Any]) -> dict[str, Any] | None:
     except ValidationError:
         return None
     return {
+        "kind": Kind.OUTCOME if request.doubt else Kind.CALL,
+        "doubt": request.doubt.model_dump(mode="json") if request.doubt else None,
         "approval_id": request.approval_id,
         "tool": request.name,
         "tool_call_id": request.tool_call_id,
@@ -64,6 +66,8 @@ def _foreign(execution_id: UUID, asked: Interrupt[Any], deadline: datetime) -> d
     text = value if isinstance(value, str) else str(value)
     schema = asked.response_schema if isinstance(asked.response_schema, dict) else None
     return {
+        "kind": Kind.CALL,
+        "doubt": None,
         "approval_id": approval_id_of(execution_id, asked.id, digest),
         "tool": None,
         "tool_call_id": None,

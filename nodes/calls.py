@@ -5,23 +5,22 @@ All calls of a turn are one superstep, one task each, so an approved call acts w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.types import interrupt
 from pydantic import ValidationError
 from typing_extensions import TypedDict
 
 from casework.approval import ApprovalRequest, Decision, approval_id_of
-from casework.errors import ArgumentsInvalid, CallRefused, OutcomeUnknown, ToolError
+from casework.errors import ArgumentsInvalid, CallRefused
+from nodes.acting import MadeCall, carry_out, escalated, tell
 from nodes.context import Context, Node
 from nodes.rulings import Ruling, ruling_on
 from nodes.specialist import HAND_OVER, hand_over_tool
-from nodes.state import HandOver, Outcome, PendingCall, State
+from nodes.state import HandOver, PendingCall, State
 from nodes.workflow import Specialist, Workflow
-from policies import content
 from policies.verdict import Allow, NeedsApproval
 from tools.gate import Review, act, review
 
@@ -69,10 +68,10 @@ async def _judge(
             judged = await review(specialist.caller(), name, call["args"], call_id, context.scope(state))
         except ArgumentsInvalid as error:
             broken = True
-            answers.append(_tell(name, call_id, f"Error: {error.message}"))
+            answers.append(tell(name, call_id, f"Error: {error.message}"))
             context.journal.note("call.broken", tool=name, call_id=call_id, error=error.message)
         except CallRefused as error:
-            answers.append(_tell(name, call_id, f"Refused: {error.message}"))
+            answers.append(tell(name, call_id, f"Refused: {error.message}"))
             context.journal.note("call.denied", tool=name, call_id=call_id, reason=error.message)
         else:
             calls.append(_pending(specialist, judged, proposal.text, context))
@@ -130,7 +129,7 @@ def _leaving(
                 update = _handed_over(workflow, specialist, call["args"], state)
             elif call["name"] == workflow.escalation.name:
                 args = workflow.escalation.args.model_validate(dict(call["args"])).model_dump(mode="json")
-                update = {"outcome": _escalated(args["reason"], args["summary"], args)}
+                update = {"outcome": escalated(args["reason"], args["summary"], args)}
             else:
                 continue
         except ValidationError:
@@ -150,18 +149,18 @@ def _too_many(workflow: Workflow, proposal: AIMessage, state: State, context: Co
         return None
     reason = f"{asked} tool calls at once, and of the budget of {limit} only {left} are left"
     context.journal.note("budget.exhausted", reason=reason)
-    return {"calls": [], "messages": _not_made(proposal, "too many at once"), "outcome": _escalated(reason, "")}
+    return {"calls": [], "messages": _not_made(proposal, "too many at once"), "outcome": escalated(reason, "")}
 
 
 def _not_made(proposal: AIMessage, why: str) -> list[AnyMessage]:
-    return [_tell(c["name"], str(c["id"]), f"Not made: {why}.") for c in proposal.tool_calls]
+    return [tell(c["name"], str(c["id"]), f"Not made: {why}.") for c in proposal.tool_calls]
 
 
 def _handed_over(workflow: Workflow, specialist: Specialist, args: Mapping[str, Any], state: State) -> dict[str, Any]:
     """Raises ValidationError for a broken hand-over."""
     asked = hand_over_tool(workflow, specialist).model_validate(dict(args)).model_dump()
     if len(state.get("handovers", [])) >= workflow.limits.handovers:
-        return {"outcome": _escalated(f"handed over {workflow.limits.handovers} times already", asked["summary"])}
+        return {"outcome": escalated(f"handed over {workflow.limits.handovers} times already", asked["summary"])}
     turn = state["messages"][-1]
     read = len(state["messages"]) + (len(turn.tool_calls) if isinstance(turn, AIMessage) else 0)
     entry = HandOver(by=specialist.name, to=asked["specialist"], summary=asked["summary"], at=read)
@@ -179,41 +178,11 @@ def handle_call_node(workflow: Workflow) -> Node:
         ruling = await ruling_on(call, answer, context) if answer is not None else Ruling(call["args"], votes=0)
         if ruling.answer is not None:
             context.journal.note("call.answered", tool=call["tool"], call_id=call["call_id"], answer=ruling.answer)
-            return {"messages": [_tell(call["tool"], call["call_id"], ruling.answer)], "outcome": ruling.outcome}
-        return await _carry_out(workflow.specialist(call["specialist"]), sent, ruling, context)
+            return {"messages": [tell(call["tool"], call["call_id"], ruling.answer)], "outcome": ruling.outcome}
+        specialist = workflow.specialist(call["specialist"])
+        made = MadeCall(call["call_id"], call["tool"], ruling.args, specialist, ruling.votes)
+        scope = context.scope(State(case=sent["case"], suspicions=sent["suspicions"]))
+        acting = act(specialist.caller(), made.tool, made.args, made.call_id, scope, made.votes)
+        return await carry_out(acting, made, scope, context, ruling.note)
 
     return handle_call
-
-
-async def _carry_out(specialist: Specialist, sent: OneCall, ruling: Ruling, context: Context) -> dict[str, Any]:
-    """Act, and turn every failure of the tool into an answer: an error of one call must not cancel its siblings."""
-    name, call_id = sent["call"]["tool"], sent["call"]["call_id"]
-    scope = context.scope(State(case=sent["case"], suspicions=sent["suspicions"]))
-    try:
-        result = await act(specialist.caller(), name, ruling.args, call_id, scope, ruling.votes)
-    except OutcomeUnknown as doubt:
-        context.journal.note("call.unknown", tool=name, call_id=call_id, error=doubt.message)
-        reason = f"nobody knows whether {name} happened: {doubt.message}"
-        told = _tell(name, call_id, "The outcome of this call is not known. A person checks it.")
-        return {"messages": [told], "outcome": _escalated(reason, "")}
-    except CallRefused as error:
-        context.journal.note("call.denied", tool=name, call_id=call_id, reason=error.message)
-        return {"messages": [_tell(name, call_id, f"Refused: {error.message}")]}
-    except ToolError as error:
-        context.journal.note("call.failed", tool=name, call_id=call_id, error=error.message)
-        return {"messages": [_tell(name, call_id, f"Error: {error.message}")]}
-    tool = specialist.caller().tools[name]
-    text = json.dumps(result, ensure_ascii=False)
-    context.journal.note("call.succeeded", tool=name, call_id=call_id, result=result)
-    told = _tell(name, call_id, ruling.note + (content.fence(text, name) if tool.untrusted else text))
-    return {"messages": [told], "succeeded": [name], "untrusted_read": tool.untrusted}
-
-
-def _escalated(reason: str, summary: str, args: dict[str, Any] | None = None) -> Outcome:
-    outcome = Outcome(status="escalated", reason=reason, summary=summary)
-    return Outcome(**outcome, args=args) if args else outcome
-
-
-def _tell(name: str, call_id: str, text: str) -> ToolMessage:
-    """The answer to one call; its own id makes it the same message when the node runs again."""
-    return ToolMessage(text, name=name, tool_call_id=call_id, id=f"tool_{call_id}")

@@ -1,15 +1,41 @@
-"""What a person's decision makes of a gated call. The approvals row is the authority; the resume value never is."""
+"""What a person's decision makes of a call. The approvals row is the authority; the resume value never is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from casework.approval import Approval, ApprovalState, Approve, Decision, Edit, Reject, Respond, digest_of
+from casework.approval import (
+    Answer,
+    Approval,
+    ApprovalState,
+    Approve,
+    Decision,
+    DidNotHappen,
+    Edit,
+    Happened,
+    Reject,
+    Respond,
+    Stop,
+    digest_of,
+    outcome_digest,
+)
 from casework.decisions import read_approval
 from nodes.context import Context
-from nodes.state import Outcome, PendingCall
+from nodes.state import OpenCall, Outcome, PendingCall
+
+Finding = Happened | DidNotHappen | Stop
+"""What a person found out about a call whose outcome nobody knew."""
+
+FINDINGS: Mapping[ApprovalState, type[Finding]] = {
+    ApprovalState.HAPPENED: Happened,
+    ApprovalState.DID_NOT_HAPPEN: DidNotHappen,
+    ApprovalState.STOPPED: Stop,
+    ApprovalState.EXPIRED: Stop,
+}
+"""What stands in an approvals row of each state."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +58,37 @@ async def ruling_on(call: PendingCall, answer: Decision, context: Context) -> Ru
     """Look up what was decided about a call. In the Studio, the person at it decides, on what the gate allows."""
     if context.studio:
         return _from_studio(call, answer)
-    request = call["approval"] or {}
-    row = await read_approval(context.resources.engine, context.requester.tenant, UUID(request["approval_id"]))
-    if row is None or row.execution_id != context.execution_id or row.tool_call_id != call["call_id"]:
-        return _refused("no approval stands behind this call")
-    return _from_row(call, row)
+    row = await _row_behind(call["approval"] or {}, call["call_id"], context)
+    return _from_row(call, row) if row is not None else _refused("no approval stands behind this call")
+
+
+async def finding_on(call: OpenCall, answer: Decision, context: Context) -> Finding:
+    """Look up what a person found out about a call. What nobody answered for this very attempt leaves it open."""
+    asked = call["question"]
+    if context.studio:
+        found: Answer | None = answer.root
+    else:
+        row = await _row_behind(asked, call["call_id"], context)
+        found = _found_in(call, row) if row is not None else None
+    if isinstance(found, Finding) and found.digest == asked["digest"]:
+        return found
+    return Stop(type="stop", digest=asked["digest"], reason="no answer stands behind this question")
+
+
+async def _row_behind(asked: Mapping[str, Any], call_id: str, context: Context) -> Approval | None:
+    """The approvals row of a question of this execution about this call."""
+    row = await read_approval(context.resources.engine, context.requester.tenant, UUID(asked["approval_id"]))
+    if row is None or row.execution_id != context.execution_id or row.tool_call_id != call_id:
+        return None
+    return row
+
+
+def _found_in(call: OpenCall, row: Approval) -> Answer | None:
+    kind = FINDINGS.get(row.state)
+    if kind is None or row.doubt is None or row.digest != outcome_digest(call["tool"], call["args"], row.doubt):
+        return None
+    found = Decision.model_validate(row.decision).root
+    return found if isinstance(found, kind) else None
 
 
 def _from_row(call: PendingCall, row: Approval) -> Ruling:
@@ -68,6 +120,7 @@ def _from_studio(call: PendingCall, answer: Decision) -> Ruling:
             return _refused(f"a person said no: {choice.reason}")
         case Respond():
             return _responded(choice.message)
+    return _refused(f"{choice.type} is no answer to this question")
 
 
 def _refused(reason: str) -> Ruling:

@@ -54,8 +54,8 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
         schemas.append(hand_over_tool(workflow, specialist))
 
     async def think(state: State, context: Context) -> dict[str, Any]:
-        if state.get("outcome"):
-            return {}  # a call of the last turn ended the case; the edge leads on
+        if state.get("unsettled") or state.get("outcome"):
+            return {}  # a call of the last turn is in doubt, or ended the case; the edge leads on
         empty = exhausted(workflow.limits, state.get("spent", {}))
         if empty:
             context.journal.note("budget.exhausted", reason=empty)

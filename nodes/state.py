@@ -51,6 +51,20 @@ class PendingCall(TypedDict):
     """The ApprovalRequest as JSON, complete and final; None when nobody is asked."""
 
 
+class OpenCall(TypedDict):
+    """A call that was made and whose outcome nobody knows, on its way to `settle_call`."""
+
+    call_id: str
+    tool: str
+    args: dict[str, Any]
+    """Exactly as sent; a person may have edited what the model proposed."""
+    specialist: str
+    votes: int
+    """How many people stood behind the call when it was made."""
+    question: dict[str, Any]
+    """The ApprovalRequest as JSON, complete and final: did it happen?"""
+
+
 class Outcome(TypedDict):
     """How the case ended."""
 
@@ -74,6 +88,12 @@ def add_up(old: Mapping[str, int] | None, new: Mapping[str, int] | None) -> dict
     for name, amount in (new or {}).items():
         total[name] = total.get(name, 0) + amount
     return total
+
+
+def settle(old: Mapping[str, OpenCall] | None, new: Mapping[str, OpenCall | None] | None) -> dict[str, OpenCall]:
+    """Calls in doubt, by call id; None takes one out."""
+    merged = {**(old or {}), **(new or {})}
+    return {call_id: call for call_id, call in merged.items() if call is not None}
 
 
 class CaseInput(TypedDict):
@@ -115,6 +135,8 @@ class State(TypedDict, total=False):
     """Every change of specialist, oldest first."""
     calls: list[PendingCall]
     """The calls of the present turn that may be made; set by check_calls."""
+    unsettled: Annotated[dict[str, OpenCall], settle]
+    """The calls of the present turn whose outcome nobody knows, by call id; the specialist waits until none is left."""
     succeeded: Annotated[list[str], operator.add]
     """Names of the tools that have succeeded, in order; what `must_call` looks at."""
     untrusted_read: Annotated[bool, operator.or_]

@@ -35,6 +35,18 @@ DECISION_EXAMPLES: dict[str, Any] = {
         "summary": "Answer in the tool's place",
         "value": {"type": "respond", "digest": _DIGEST, "message": "Ask the customer for a photo first."},
     },
+    "happened": {
+        "summary": "It happened: record it as done",
+        "value": {"type": "happened", "digest": _DIGEST, "reference": "re_3PqT8sLk"},
+    },
+    "did_not_happen": {
+        "summary": "It did not happen: make it again, under a new key",
+        "value": {"type": "did_not_happen", "digest": _DIGEST},
+    },
+    "stop": {
+        "summary": "Leave it unknown: a person takes the case",
+        "value": {"type": "stop", "digest": _DIGEST, "reason": "The provider looks into it."},
+    },
 }
 
 
@@ -67,7 +79,7 @@ async def list_approvals(
 
 @router.get("/{approval_id}", summary="Read one approval", responses=documented(404))
 async def get_approval(service: Live, actor: Reader, approval_id: UUID) -> Approval:
-    """The exact arguments, why a person is asked, who voted, and the digest that a decision must name."""
+    """What is asked and why, the exact arguments, who voted, and the digest that a decision must name."""
     return await service.decisions.get(actor.tenant, approval_id)
 
 
@@ -78,7 +90,10 @@ async def decide(
     approval_id: UUID,
     decision: Annotated[Decision, Body(openapi_examples=DECISION_EXAMPLES)],
 ) -> Approval:
-    """Answer one question, bound to the arguments you saw by their `digest`.
+    """Answer one question, bound to what you saw by its `digest`; it takes what its `allowed` lists.
+
+    A question of kind `call` asks whether a call may be made. One of kind `outcome` asks whether a call happened that
+    was sent and whose outcome nobody knows; `doubt` says what is known of it.
 
     The same answer by the same person may be sent again and changes nothing. The requester may not decide, whoever
     edited the arguments may not approve them, and a service key never decides. While `state` is still `pending`

@@ -16,6 +16,7 @@ from casework.actor import SYSTEM, Role
 from server.app import create_app
 from server.jobs import Worker
 from server.service import Service
+from tools.shop.payments_client import Patience
 
 URL = "http://desk.test"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
@@ -93,6 +94,20 @@ class Web:
         execution = await self.run(case, mode=mode)
         (approval,) = (await self.get(f"/approvals?execution_id={execution['execution_id']}"))["approvals"]
         found: dict[str, Any] = approval
+        return found
+
+    async def doubt(self, fault: str) -> dict[str, Any]:
+        """Run a case to the question whether its refund happened: `500`, it did not; `drop`, it did."""
+        approval = await self.approval(DAMAGED)
+        await self.decide("ada", approval, "approve")
+        provider = str(self.service.resources.settings.payments_url)
+        async with httpx.AsyncClient(base_url=provider, trust_env=False) as client:
+            every_try = {"kind": fault, "count": Patience().tries}
+            (await client.post("/sandbox/faults", json=every_try)).raise_for_status()
+        async with self.worker.running():
+            await self.rested(approval["execution_id"])
+        (asked,) = (await self.get(f"/approvals?execution_id={approval['execution_id']}"))["approvals"]
+        found: dict[str, Any] = asked
         return found
 
     async def decide(self, who: str, approval: dict[str, Any], type_: str, **more: Any) -> httpx.Response:

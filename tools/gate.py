@@ -6,7 +6,7 @@ No model decides here. Arguments → tool list → permission → policies → m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from casework.execution import Mode
 from casework.telemetry import logger
 from policies.verdict import Deny, NeedsApproval, Verdict, strictest
 from tools import ledger
-from tools.ledger import Call, Result
+from tools.ledger import Call, Check, Result
 from tools.scope import Caller, Scope
 from tools.spec import Effect, Tool
 
@@ -64,15 +64,22 @@ async def review(caller: Caller, name: str, args: Mapping[str, Any], call_id: st
 
 
 async def act(
-    caller: Caller, name: str, args: Mapping[str, Any], call_id: str, scope: Scope, approved_votes: int
+    caller: Caller,
+    name: str,
+    args: Mapping[str, Any],
+    call_id: str,
+    scope: Scope,
+    approved_votes: int,
+    doubted: int | None = None,
 ) -> Result:
     """Make a call happen, judging it again first: hours may have passed.
 
     `approved_votes`: how many people's approval stands behind exactly these arguments; 0 when none was needed.
+    `doubted`: the attempt that a person said did not happen, when this is to be the next one.
     Raises ToolError (tell the model), OutcomeUnknown (a person must look), WorkerSignal (stop the run),
     OperatorError (stop and alarm), and what the database raises when it is gone (the run is tried again).
     """
-    call = _parse(caller, name, args, call_id)
+    call = _parse(caller, name, args, call_id) if doubted is None else _parse_sent(caller, name, args, call_id)
 
     async def check(db: AsyncConnection) -> None:
         verdict = await _judge(caller, call, scope, db)
@@ -82,23 +89,45 @@ async def act(
         if isinstance(needed, NeedsApproval) and needed.votes > approved_votes:
             raise CallRefused(f"not made: it needs a person's approval now ({needed.reason}); propose it again")
 
+    match call.tool.effect:
+        case Effect.READ:
+            return await _guarded(call, scope, _read(call, scope))
+        case Effect.TRANSACTIONAL:
+            return await _guarded(call, scope, _transact(call, scope, check))
+        case _:
+            sent = ledger.send(call, scope, check, lambda attempt: _outside(call, scope, attempt), doubted)
+            return await _guarded(call, scope, sent)
+
+
+async def confirm(
+    caller: Caller, name: str, args: Mapping[str, Any], call_id: str, scope: Scope, doubted: int, reference: str
+) -> Result:
+    """Take a person's word that this attempt happened, under the provider's `reference`. Nothing is sent.
+
+    Raises what `act` raises; OutcomeUnknown also when the tool does not find the reference to be this call's.
+    """
+    call = _parse_sent(caller, name, args, call_id)
+    return await _guarded(call, scope, ledger.confirm(call, scope, doubted, reference))
+
+
+async def _guarded(call: Call, scope: Scope, acting: Awaitable[Result]) -> Result:
+    """Make one of the errors that `act` names of whatever a tool raises."""
+    name = call.tool.name
     try:
-        match call.tool.effect:
-            case Effect.READ:
-                return await _read(call, scope)
-            case Effect.TRANSACTIONAL:
-                async with asyncio.timeout(call.tool.timeout_s):
-                    return await ledger.transact(call, scope, check)
-            case _:
-                return await ledger.send(call, scope, check, lambda attempt: _outside(call, scope, attempt))
-    except (ToolError, OutcomeUnknown, WorkerSignal, OperatorError, *DATABASE_GONE):
-        raise
-    except TimeoutError as error:
-        raise ToolFailed(f"{name} took longer than {call.tool.timeout_s:g} s; nothing was changed") from error
-    except Exception as error:
-        log.exception("tool.crashed", tool=name, call_id=call_id)
+        return await acting
+    except OutcomeUnknown as unknown:
         if call.tool.effect.outside:
+            raise
+        raise ToolFailed(f"{unknown.message}; nothing was changed") from unknown
+    except (ToolError, WorkerSignal, OperatorError, *DATABASE_GONE):
+        raise
+    except Exception as error:
+        if call.tool.effect.outside:
+            log.exception("tool.crashed", tool=name, call_id=call.call_id)
             raise await ledger.doubt(call, scope, f"{name} broke off ({type(error).__name__})") from error
+        if isinstance(error, TimeoutError):
+            raise ToolFailed(f"{name} took longer than {call.tool.timeout_s:g} s; nothing was changed") from error
+        log.exception("tool.crashed", tool=name, call_id=call.call_id)
         raise ToolFailed(f"{name} failed ({type(error).__name__}); nothing was changed") from error
 
 
@@ -116,6 +145,14 @@ def _parse(caller: Caller, name: str, args: Mapping[str, Any], call_id: str) -> 
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()[:5])
         raise ArgumentsInvalid(f"{name}: {problems}") from error
     return Call(call_id, tool, parsed, digest_of(name, parsed.model_dump(mode="json")))
+
+
+def _parse_sent(caller: Caller, name: str, args: Mapping[str, Any], call_id: str) -> Call:
+    """A call that was sent before. That it could no longer be proposed says nothing of whether it happened."""
+    try:
+        return _parse(caller, name, args, call_id)
+    except ToolError as error:
+        raise OutcomeUnknown(f"it cannot be settled here any more: {error.message}") from error
 
 
 async def _judge(caller: Caller, call: Call, scope: Scope, db: AsyncConnection) -> Verdict:
@@ -142,6 +179,11 @@ def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
 async def _read(call: Call, scope: Scope) -> Result:
     async with asyncio.timeout(call.tool.timeout_s), scope.resources.engine.connect() as db:
         return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
+
+
+async def _transact(call: Call, scope: Scope, check: Check) -> Result:
+    async with asyncio.timeout(call.tool.timeout_s):
+        return await ledger.transact(call, scope, check)
 
 
 async def _outside(call: Call, scope: Scope, attempt: int) -> Result:

@@ -46,13 +46,20 @@ class Scope:
     """Signs of injected instructions found in the request."""
     services: Mapping[type[Any], Any] = field(default_factory=dict)
 
-    def context(self, call_id: str, db: AsyncConnection | None, attempt: int = 1) -> ToolContext:
-        """What one call of a tool is given. `attempt` above 1: a person said that the first did not happen."""
+    def key(self, call_id: str, attempt: int = 1) -> str:
+        """What an effect is known by: to the ledger as the first attempt's, to its provider as the present one's.
+
+        A new attempt needs a new one: a provider answers a key it knows with that key's first answer, or failure.
+        """
         key = f"{self.execution_id}:{call_id}"
+        return key if attempt == 1 else f"{key}#{attempt}"
+
+    def context(self, call_id: str, db: AsyncConnection | None, attempt: int = 1) -> ToolContext:
+        """What one call of a tool is given. `attempt` above 1: a person said that those before did not happen."""
         return ToolContext(
             execution_id=self.execution_id,
             call_id=call_id,
-            key=key if attempt == 1 else f"{key}#{attempt}",
+            key=self.key(call_id, attempt),
             case=self.case,
             actor=self.actor,
             now=self.resources.clock(),

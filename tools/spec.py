@@ -55,7 +55,7 @@ class ToolContext:
     call_id: str
     """The tool call's id; unique within the execution."""
     key: str
-    """Idempotency key for an outside provider; the same on every try of the same call."""
+    """Idempotency key for an outside provider; the same on every try, until a person says that it did not happen."""
     case: Mapping[str, str]
     """Ids bound when the execution began (for the shop: customer_id, ticket_id). A model cannot change them."""
     actor: Actor
@@ -108,6 +108,11 @@ class Tool:
     """Outside tools: (args, result as JSON or None when it failed, ctx), in the transaction that commits the end."""
     find: ToolFunction | None = None
     """Lookup tools: (args, ctx) → the earlier result, or None when it did not happen."""
+    confirm: Callable[[Any, str, ToolContext], Awaitable[Any]] | None = None
+    """Outside tools: (args, provider's reference, ctx) → the result of a call that a person says happened.
+
+    May ask the provider; raises ToolError when it is not this call's. None: the result is `{"provider_ref": …}`.
+    """
     summary: Callable[[Any], str] | None = None
     """One line for the approver, from the real arguments: (args) → text."""
     asks: bool = True
@@ -135,6 +140,7 @@ def tool(
     reserve: ToolFunction | None = None,
     settle: Callable[[Any, Any, ToolContext], Awaitable[None]] | None = None,
     find: ToolFunction | None = None,
+    confirm: Callable[[Any, str, ToolContext], Awaitable[Any]] | None = None,
     summary: Callable[[Any], str] | None = None,
     asks: bool = True,
     untrusted: bool = False,
@@ -170,6 +176,7 @@ def tool(
             reserve=reserve,
             settle=settle,
             find=find,
+            confirm=confirm,
             summary=summary,
             asks=asks,
             untrusted=untrusted,

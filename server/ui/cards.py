@@ -80,7 +80,9 @@ def decision_of(approval: Approval, catalog: Catalog, form: Mapping[str, str]) -
     answer: dict[str, Any] = {"type": form.get("type", ""), "digest": form.get("digest", "")}
     if answer["type"] == "edit":
         answer["args"] = read(args_schema(catalog, approval) or {}, form, "args")
-    elif answer["type"] == "reject":
+    elif answer["type"] == "happened":
+        answer["reference"] = form.get("reference", "").strip()
+    elif answer["type"] in ("reject", "stop"):
         answer["reason"] = form.get("reason", "").replace("\r\n", "\n").strip()
     elif answer["type"] == "respond":
         answer["message"] = _message(approval, form)

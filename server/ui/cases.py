@@ -115,4 +115,10 @@ def _present(execution: Execution, events: Sequence[Event], passed: Sequence[str
     """The node where the case stands now; empty when it is over or nothing is known."""
     if execution.status in OVER or not passed:
         return ""
-    return "handle_call" if execution.status is Status.WAITING else passed[-1]
+    return _asking(events) if execution.status is Status.WAITING else passed[-1]
+
+
+def _asking(events: Sequence[Event]) -> str:
+    """The node that asked last."""
+    asked = [told(event).words.node for event in events if event.type == "approval.requested"]
+    return asked[-1] if asked else "handle_call"

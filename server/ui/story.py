@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from casework.approval import Kind
 from casework.execution import Event
 from server.ui.text import brief
 
@@ -63,6 +64,7 @@ STORY: dict[str, Words] = {
     "call.succeeded": Words(Tone.GOOD, "{tool} succeeded", node="handle_call"),
     "call.failed": Words(Tone.BAD, "{tool} failed", "{error}", "handle_call"),
     "call.unknown": Words(Tone.BAD, "Nobody knows whether {tool} happened", "{error}", "handle_call"),
+    "call.left_open": Words(Tone.WARN, "Nobody found out whether {tool} happened", "{reason}", "settle_call"),
     "call.answered": Words(Tone.PLAIN, "{tool} was not called", "{answer}", "handle_call"),
     "effect.started": Words(Tone.QUIET, "{tool} was begun, and written down before it was sent", node="handle_call"),
     "effect.done": Words(Tone.QUIET, "{tool} is in the ledger: done", node="handle_call"),
@@ -77,6 +79,14 @@ STORY: dict[str, Words] = {
     "case.escalated": Words(Tone.WARN, "Handed to a person", "{reason}", "escalate"),
     "escalation.failed": Words(Tone.BAD, "The business system could not be told", "{error}", "escalate"),
 }
+
+
+OUTCOMES: dict[str, tuple[Tone, str]] = {
+    "happened": (Tone.GOOD, "{by} found out that {tool} happened"),
+    "did_not_happen": (Tone.WARN, "{by} found out that {tool} did not happen"),
+    "stopped": (Tone.WARN, "{by} left open whether {tool} happened"),
+}
+"""How the answer to `did it happen?` is told, by the approval's state."""
 
 
 class _Fields(dict[str, Any]):
@@ -124,10 +134,17 @@ def _special(event: Event) -> Words | None:
             )
         case "model.answered":
             return Words(Tone.PLAIN, "{specialist} answers", "{text}", "{specialist}", by_model=True)
+        case "approval.requested" if data.get("kind") == Kind.OUTCOME:
+            return Words(Tone.ASKS, "A person is asked what happened", "{description}", "settle_call")
+        case "approval.decided" if data.get("state") in OUTCOMES:
+            tone, title = OUTCOMES[data["state"]]
+            return Words(tone, title, node="settle_call")
         case "approval.decided" if data.get("state") in ("rejected", "expired"):
             return Words(Tone.WARN, "{by} decided on {tool}: {state}")
         case "approval.decided" if data.get("state") == "approved":
             return Words(Tone.GOOD, "{by} decided on {tool}: {state}")
+        case "effect.started" if data.get("attempt", 1) > 1:
+            return Words(Tone.PLAIN, "{tool} was begun again: attempt {attempt}, under a new key", node="settle_call")
         case "run.finished" if data.get("status") in ("failed", "waiting") and data.get("error"):
             return Words(Tone.BAD, "The run ended: {status}", "{error}")
     return None

@@ -163,3 +163,36 @@ async def test_pages_of_approvals_hold_each_once(web: Web) -> None:
     second = await web.get("/approvals", params={"limit": 2, "cursor": first["next_cursor"]})
     ids = [a["approval_id"] for a in first["approvals"] + second["approvals"]]
     assert (len(ids), len(set(ids)), second["next_cursor"]) == (3, 3, None)
+
+
+async def test_a_call_in_doubt_is_asked_about_with_what_is_known_of_it(web: Web) -> None:
+    asked = await web.doubt("500")
+    assert (asked["kind"], asked["tool"], asked["state"]) == ("outcome", "issue_refund", "pending")
+    assert asked["allowed"] == ["happened", "did_not_happen", "stop"]
+    assert asked["doubt"]["key"] == f"{asked['execution_id']}:{asked['tool_call_id']}"
+    assert (asked["doubt"]["attempt"], asked["doubt"]["reference"]) == (1, None)
+    for type_, more, status, code in (
+        ("approve", {}, 422, "input_invalid"),
+        ("happened", {}, 422, "input_invalid"),
+        ("stop", {"reason": ""}, 422, "input_invalid"),
+    ):
+        refused = await web.decide("ada", asked, type_, **more)
+        assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
+    stale = await web.decide("ada", {**asked, "digest": "0" * 64}, "did_not_happen")
+    assert (stale.status_code, stale.json()["code"]) == (409, "digest_stale")
+    assert (await web.decide("bot", asked, "did_not_happen")).status_code == 403
+    assert await web.get(f"/approvals/{asked['approval_id']}") == asked
+
+
+async def test_a_call_that_did_not_happen_is_made_again(web: Web) -> None:
+    asked = await web.doubt("500")
+    said = await web.decide("ada", asked, "did_not_happen")
+    assert (said.status_code, said.json()["state"], said.json()["decided_by"]) == (200, "did_not_happen", "ada")
+    assert (await web.decide("ada", asked, "did_not_happen")).json() == said.json()
+    assert (await finished(web, asked["execution_id"]))["status"] == "succeeded"
+    events = (await web.get(f"/executions/{asked['execution_id']}/events", params={"limit": 1000}))["events"]
+    refund = [e for e in events if e["data"].get("tool") == "issue_refund" and e["type"].startswith("effect.")]
+    story = [(e["type"], e["data"]["attempt"]) for e in refund]
+    assert story == [("effect.started", 1), ("effect.unknown", 1), ("effect.started", 2), ("effect.done", 2)]
+    late = await web.decide("ben", asked, "stop", reason="wait")
+    assert (late.status_code, late.json()["code"]) == (409, "approval_decided")

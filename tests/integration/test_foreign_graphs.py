@@ -118,6 +118,8 @@ async def test_its_interrupt_becomes_a_question_that_a_person_answers(
         question = {"question": QUESTION, "tool": "lookup", "args": {"order": "1042"}}
         assert approval.model_dump(exclude={"approval_id", "digest", "expires_at", "created_at", "description"}) == {
             "execution_id": execution_id,
+            "kind": "call",
+            "doubt": None,
             "workflow": "asking",
             "tenant": "default",
             "requester": "olga",

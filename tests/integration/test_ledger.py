@@ -3,90 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
-from pydantic import BaseModel
 from sqlalchemy import text
 
 from casework.errors import CancelRequested, LedgerMismatch, LostLease, OutcomeUnknown, ToolFailed
-from casework.execution import Mode
-from casework.settings import Settings
-from tests.rig import OLGA, Rig, rig
-from tools.gate import act
+from tests.outside import Crash, Desk, Outside, PayArgs
+from tests.rig import OLGA
 from tools.ledger import PROVIDER_WINDOW
-from tools.scope import Caller, Scope
-from tools.spec import Effect, Tool, ToolContext, tool
-
-
-class PayArgs(BaseModel):
-    amount: int
-
-
-class Crash(BaseException):
-    """The process dies here: nothing of ours may catch it."""
-
-
-@dataclass
-class Outside:
-    """A provider with a book of its own, outside the database under test."""
-
-    keys: list[str] = field(default_factory=list)
-    """Every call that arrived."""
-    booked: set[str] = field(default_factory=set)
-    """What was done: once per key."""
-    next: BaseException | None = None
-    """Raised after the next call was done."""
-
-    async def pay(self, args: PayArgs, ctx: ToolContext) -> dict[str, Any]:
-        self.keys.append(ctx.key)
-        self.booked.add(ctx.key)
-        broken, self.next = self.next, None
-        if broken is not None:
-            raise broken
-        return {"paid": args.amount}
-
-    async def find(self, args: PayArgs, ctx: ToolContext) -> dict[str, Any] | None:
-        return {"paid": args.amount} if ctx.key in self.booked else None
-
-    def tool(self, effect: Effect, **more: Any) -> Tool:
-        async def pay(args: PayArgs, ctx: ToolContext) -> dict[str, Any]:
-            """Pay."""
-            return await self.pay(args, ctx)
-
-        find = self.find if effect is Effect.LOOKUP else None
-        return tool(effect=effect, permission="pay", find=find, **more)(pay)
-
-
-@dataclass
-class Desk:
-    """One claimed execution and a call to make in it."""
-
-    case: Rig
-    scope: Scope
-
-    async def call(self, spec: Tool, amount: int = 5, call_id: str = "c1", fence: int | None = None) -> Any:
-        caller = Caller("tester", {spec.name: spec}, frozenset({"pay"}))
-        scope = replace(self.scope, fence=self.scope.fence if fence is None else fence)
-        return await act(caller, spec.name, {"amount": amount}, call_id, scope, approved_votes=0)
-
-    async def states(self) -> list[str]:
-        async with self.case.resources.engine.connect() as db:
-            return list(await db.scalars(text("SELECT state FROM casework.effects ORDER BY key")))
-
-
-@pytest_asyncio.fixture
-async def desk(settings: Settings, database_url: str) -> AsyncIterator[Desk]:
-    async with rig(settings, database_url, None) as case:
-        execution_id = await case.start("T-1042")
-        leg = await case.legs.claim(execution_id, "tester", timedelta(seconds=60))
-        assert leg is not None
-        yield Desk(case, Scope(execution_id, OLGA, leg.fence, Mode.AUTONOMOUS, case.resources))
+from tools.spec import Effect, ToolContext, tool
 
 
 async def test_a_transactional_call_happens_once_and_its_result_is_kept(desk: Desk) -> None:
@@ -210,9 +137,10 @@ async def test_a_refusal_on_the_second_try_says_nothing_about_the_first(desk: De
     assert await desk.states() == ["unknown"]
 
 
-async def test_a_result_that_cannot_be_settled_is_unknown_not_failed(desk: Desk) -> None:
+@pytest.mark.parametrize("broken", [RuntimeError("bug in settle"), TimeoutError(), ToolFailed("no such row")])
+async def test_a_result_that_cannot_be_settled_is_unknown_not_failed(desk: Desk, broken: Exception) -> None:
     async def settle(args: Any, result: Any, ctx: ToolContext) -> None:
-        raise RuntimeError("bug in settle")
+        raise broken
 
     spec = Outside().tool(Effect.KEYED, settle=settle)
     with pytest.raises(OutcomeUnknown):

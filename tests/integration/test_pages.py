@@ -264,6 +264,61 @@ async def test_a_requester_sees_why_they_may_not_decide(web: Web) -> None:
     assert "/decision" not in response.text
 
 
+async def test_a_call_in_doubt_is_asked_about_on_a_card_of_its_own(web: Web) -> None:
+    asked = await web.doubt("drop")
+    async with web.browser("ada") as browser:
+        inbox, response = await browser.get("/"), await browser.get(case_path(asked))
+    question = "Did this happen? Refund 129.00 EUR on order O-5005 (double_charge)"
+    assert question in words(inbox)
+    page = words(response)
+    for expected in (
+        f"Nobody knows whether this happened issue_refund {question}",
+        "amount_minor 12900 = 129.00",
+        f"Idempotency key {asked['doubt']['key']}",
+        "Provider's reference none came back",
+        asked["doubt"]["why"],
+        "if it did happen after all, it happens twice",
+        "Nobody knows whether issue_refund happened",
+        "A person is asked what happened",
+    ):
+        assert expected in page, expected
+    for answer in ("approve", "edit", "reject", "respond"):
+        forms = re.findall(r'name="type" value="(\w+)"', response.text)
+        assert answer not in forms
+    assert re.search(r'<g class="box now">\s*<rect[^>]*>\s*<text[^>]*>settle call</text>', response.text)
+
+
+async def test_each_answer_about_a_call_in_doubt_can_be_given_by_form(web: Web) -> None:
+    asked = await web.doubt("500")
+    form = {"digest": asked["digest"]}
+    async with web.browser("ada") as browser:
+        for typed, says in (
+            ({"type": "happened", "reference": " "}, "reference: String should have at least 1 character"),
+            ({"type": "stop", "reason": ""}, "reason: String should have at least 1 character"),
+            ({"type": "approve"}, "this approval takes happened, did_not_happen, stop, not approve"),
+        ):
+            refused = await browser.post(decision_path(asked), data={**form, **typed})
+            assert (refused.status_code, says.lower() in words(refused).lower()) == (422, True), words(refused)
+        wrong = {**form, "type": "happened", "reference": "re_<i>typo"}
+        card = await browser.post(decision_path(asked), data=wrong, headers=HTMX)
+        assert "happened, says ada" in words(card)
+        assert "Reference given re_<i>typo" in words(card)
+        async with web.worker.running():
+            assert (await web.rested(asked["execution_id"]))["status"] == "waiting"  # the provider has no such refund
+            (again,) = (await web.get(f"/approvals?execution_id={asked['execution_id']}"))["approvals"]
+            page = words(await browser.get(case_path(asked)))
+            assert "re_<i>typo was not confirmed" in page
+            assert "ada found out that issue_refund happened" in page
+            answer = await browser.post(
+                decision_path(again), data={"type": "did_not_happen", "digest": again["digest"]}
+            )
+            assert answer.status_code == 303
+            assert (await web.rested(asked["execution_id"]))["status"] == "succeeded"
+        page = words(await browser.get(case_path(asked)))
+    assert "did not happen, says ada" in page
+    assert "issue_refund was begun again: attempt 2, under a new key" in page
+
+
 async def test_errors_are_pages_for_people(web: Web) -> None:
     async with web.browser("ada") as browser:
         missing = await browser.get("/desk/executions/00000000-0000-0000-0000-000000000000")

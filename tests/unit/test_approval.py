@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from casework.approval import Approve, Decision, Edit, Reject, Respond, approval_id_of, canonical, digest_of
+from casework.approval import (
+    Answer,
+    Approve,
+    Decision,
+    DidNotHappen,
+    Doubt,
+    Edit,
+    Happened,
+    Reject,
+    Respond,
+    Stop,
+    approval_id_of,
+    canonical,
+    digest_of,
+    outcome_digest,
+)
 
 DIGEST = "0" * 64
 CASE = UUID(int=1)
@@ -64,6 +80,21 @@ def test_the_canonical_form_is_plain_sorted_json() -> None:
     assert canonical({"b": [1, 1.5, None, True], "a": "Straße 🏠"}) == '{"a":"Straße 🏠","b":[1,1.5,null,true]}'
 
 
+def test_an_answer_about_one_attempt_fits_no_other() -> None:
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    doubt = Doubt(key="k", attempt=1, begun_at=at, since=at, why="no answer", reference=None)
+    others = [
+        doubt.model_copy(update={"key": "k#2", "attempt": 2}),
+        doubt.model_copy(update={"since": at + timedelta(microseconds=1)}),
+        doubt.model_copy(update={"reference": "re_1"}),
+    ]
+    digests = {outcome_digest("issue_refund", {"amount_minor": 10}, each) for each in [doubt, *others]}
+    digests |= {outcome_digest("issue_refund", {"amount_minor": 11}, doubt), digest_of("issue_refund", {})}
+    assert len(digests) == 6
+    again = Doubt.model_validate_json(doubt.model_dump_json())
+    assert outcome_digest("issue_refund", {"amount_minor": 10}, again) in digests
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_none_has_no_digest(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -103,11 +134,18 @@ def test_the_same_call_asks_the_same_question_and_any_other_asks_another() -> No
             {"type": "respond", "digest": DIGEST, "message": "Ask them"},
             Respond(type="respond", digest=DIGEST, message="Ask them"),
         ),
+        (
+            {"type": "happened", "digest": DIGEST, "reference": "re_1"},
+            Happened(type="happened", digest=DIGEST, reference="re_1"),
+        ),
+        ({"type": "did_not_happen", "digest": DIGEST}, DidNotHappen(type="did_not_happen", digest=DIGEST)),
+        (
+            {"type": "stop", "digest": DIGEST, "reason": "ask the bank"},
+            Stop(type="stop", digest=DIGEST, reason="ask the bank"),
+        ),
     ],
 )
-def test_each_answer_is_read_as_what_it_is_and_written_the_same(
-    written: dict[str, Any], read: Approve | Edit | Reject | Respond
-) -> None:
+def test_each_answer_is_read_as_what_it_is_and_written_the_same(written: dict[str, Any], read: Answer) -> None:
     decision = Decision.model_validate(written)
     assert decision.root == read
     assert decision.model_dump(mode="json") == written
@@ -132,6 +170,10 @@ def test_each_answer_is_read_as_what_it_is_and_written_the_same(
         ({"type": "reject", "digest": DIGEST, "reason": ""}, ("reject", "reason")),
         ({"type": "reject", "digest": DIGEST, "reason": "x" * 2001}, ("reject", "reason")),
         ({"type": "respond", "digest": DIGEST}, ("respond", "message")),
+        ({"type": "happened", "digest": DIGEST}, ("happened", "reference")),
+        ({"type": "happened", "digest": DIGEST, "reference": ""}, ("happened", "reference")),
+        ({"type": "did_not_happen", "digest": DIGEST, "reference": "re_1"}, ("did_not_happen", "reference")),
+        ({"type": "stop", "digest": DIGEST}, ("stop", "reason")),
     ],
 )
 def test_anything_else_is_no_answer_and_the_field_at_fault_is_named(written: object, field: tuple[str, ...]) -> None:

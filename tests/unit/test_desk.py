@@ -166,7 +166,7 @@ def test_the_support_graph_is_drawn_top_down() -> None:
     back = {(way.source, way.target) for way in picture.ways if way.back}
     specialists = ("billing", "shipping", "general")
     expected = {("check_calls", "router")}
-    expected |= {(node, s) for node in ("check_calls", "handle_call") for s in specialists}
+    expected |= {(node, s) for node in ("check_calls", "handle_call", "settle_call") for s in specialists}
     assert back == expected
     assert {(w.source, w.target) for w in picture.ways} == {e for e in edges if e[0] != e[1]}
     spots = sorted((box.y, box.x, box.width) for box in picture.boxes)

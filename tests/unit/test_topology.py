@@ -23,6 +23,7 @@ NODES = {
     "general",
     "check_calls",
     "handle_call",
+    "settle_call",
     "screen_output",
     "close",
     "escalate",
@@ -42,14 +43,17 @@ CHOSEN = {
     ("router", "escalate"),
     ("billing", "check_calls"),
     ("billing", "billing"),
+    ("billing", "settle_call"),
     ("billing", "screen_output"),
     ("billing", "escalate"),
     ("shipping", "check_calls"),
     ("shipping", "shipping"),
+    ("shipping", "settle_call"),
     ("shipping", "screen_output"),
     ("shipping", "escalate"),
     ("general", "check_calls"),
     ("general", "general"),
+    ("general", "settle_call"),
     ("general", "screen_output"),
     ("general", "escalate"),
     ("check_calls", "handle_call"),
@@ -61,6 +65,9 @@ CHOSEN = {
     ("handle_call", "billing"),
     ("handle_call", "shipping"),
     ("handle_call", "general"),
+    ("settle_call", "billing"),
+    ("settle_call", "shipping"),
+    ("settle_call", "general"),
 }
 
 
@@ -84,6 +91,10 @@ def test_every_node_can_be_reached_and_can_reach_the_end(drawn: Graph) -> None:
 
 def test_nothing_acts_without_check_calls(drawn: Graph) -> None:
     assert {e.source for e in drawn.edges if e.target == "handle_call"} == {"check_calls"}
+
+
+def test_a_settled_call_leads_back_to_a_specialist_and_nowhere_else(drawn: Graph) -> None:
+    assert {e.target for e in drawn.edges if e.source == "settle_call"} == SPECIALISTS
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED))

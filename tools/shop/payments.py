@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from casework.errors import ToolFailed
 from policies.shop.money import Money, display
 from policies.shop.refunds import RefundArgs, RefundReason, refund_policy
-from tools.shop.payments_client import PaymentsClient
+from tools.shop.payments_client import PaymentsClient, ProviderRefund
 from tools.shop.refund_records import effect_key, refund_facts, reserve_refund, reserved_charge, settle
 from tools.shop.tables import RefundState
 from tools.spec import Effect, ToolContext, tool
@@ -34,6 +34,19 @@ async def settle_refund(args: RefundArgs, result: Mapping[str, Any] | None, ctx:
         await settle(ctx, RefundState.SUCCEEDED, Refund.model_validate(result).provider_ref)
 
 
+async def confirm_refund(args: RefundArgs, reference: str, ctx: ToolContext) -> Refund:
+    """Look a refund that a person found up at the provider: a wrong reference must not close the books on it."""
+    charge_id = await reserved_charge(ctx)
+    made = await ctx.service(PaymentsClient).list_refunds(charge_id) if charge_id is not None else []
+    refund = next((r for r in made if r.id == reference and r.amount == args.amount_minor), None)
+    ours = effect_key(ctx)
+    if refund is None or refund.metadata.get("effect_key", ours) != ours:  # a person's own, made by hand, has none
+        raise ToolFailed(
+            f"the payment provider has no refund {reference} of {display(args.amount_minor)} for this call"
+        )
+    return _refund(args, refund)
+
+
 @tool(
     effect=Effect.KEYED,
     permission="refund:create",
@@ -41,6 +54,7 @@ async def settle_refund(args: RefundArgs, result: Mapping[str, Any] | None, ctx:
     facts=refund_facts,
     reserve=reserve_refund,
     settle=settle_refund,
+    confirm=confirm_refund,
     summary=lambda args: f"Refund {display(args.amount_minor)} on order {args.order_id} ({args.reason})",
 )
 async def issue_refund(args: RefundArgs, ctx: ToolContext) -> Refund:
@@ -61,11 +75,10 @@ async def issue_refund(args: RefundArgs, ctx: ToolContext) -> Refund:
         idempotency_key=ctx.key,
         metadata={"order_id": args.order_id, "reason": args.reason.value, "effect_key": effect_key(ctx)},
     )
-    if refund.status in ("failed", "canceled"):
-        raise ToolFailed(f"the payment provider could not pay the refund out: it is {refund.status}")
-    return Refund(
-        order_id=args.order_id,
-        amount=Money.of(refund.amount),
-        reason=args.reason,
-        provider_ref=refund.id,
-    )
+    return _refund(args, refund)
+
+
+def _refund(args: RefundArgs, made: ProviderRefund) -> Refund:
+    if made.status in ("failed", "canceled"):
+        raise ToolFailed(f"the payment provider could not pay the refund out: it is {made.status}")
+    return Refund(order_id=args.order_id, amount=Money.of(made.amount), reason=args.reason, provider_ref=made.id)
