@@ -80,10 +80,14 @@ async def serving(service: Service, listener: socket.socket, *, worker: bool) ->
 def listen(host: str, port: int) -> socket.socket:
     """Raises SettingsInvalid when the port is taken, before anything else is started."""
     try:
-        return socket.create_server((host, port), backlog=1024)
+        listener = socket.create_server((host, port), backlog=1024)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise SettingsInvalid(f"cannot listen on {host}:{port} ({why}); set CASEWORK_PORT to a free port") from error
+    # Inherited by every connection. asyncio sets it on sockets it made itself; without it headers and body, written
+    # apart, wait 40 ms for each other's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 @contextmanager

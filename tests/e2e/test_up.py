@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from casework.embedded import postgres_dir
+from server.up import listen
 from tests.conftest import ROOT
 from tests.processes import CASEWORK, Process, casework, clean_environment, until
 
@@ -148,3 +149,12 @@ def test_an_impatient_ctrl_c_while_it_starts_is_a_clean_end(tmp_path: Path) -> N
     assert starting.returncode in (0, 130)
     assert "Traceback" not in said
     assert postmasters(tmp_path) == []
+
+
+def test_connections_send_what_is_written_at_once() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
