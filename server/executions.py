@@ -12,7 +12,7 @@ from casework.execution import OVER, Event, Execution, Status
 from server.auth import Live, Reader, Starter
 from server.paging import Cursor, Limit, Named, cursor_of, position_of
 from server.problems import documented
-from server.streaming import DOCUMENTED, EventStream, prefers_stream, story
+from server.streaming import DOCUMENTED, PAGE, EventStream, prefers_stream, story
 
 LARGEST_SEQ = 2**63 - 1
 
@@ -93,8 +93,8 @@ async def list_events(
     """
     after = after if last_event_id is None else last_event_id
     if prefers_stream(accept):
-        await service.store.get(actor.tenant, execution_id)
-        return EventStream(story(service, actor.tenant, execution_id, after))
+        seen = await service.store.news(actor.tenant, execution_id, after=after, limit=PAGE)
+        return EventStream(story(service, actor.tenant, execution_id, after, seen))
     response.headers["Vary"] = "Accept"
     events = await service.store.events(actor.tenant, execution_id, after=after, limit=limit)
     return EventPage(events=events, next_after=events[-1].seq if events else after)

@@ -57,6 +57,10 @@ DOCUMENTED: dict[str, Any] = {
 }
 
 
+News = tuple[Status | None, list[Event]]
+"""Where the execution stands, None: not known now; and what is new, a page at most."""
+
+
 class EventStream(StreamingResponse):
     """The answer. Closes its generator when the reader goes, not when it is collected."""
 
@@ -88,31 +92,32 @@ def _weighted(part: str) -> tuple[str, float]:
         return name, 0.0
 
 
-async def story(service: Service, tenant: str, execution_id: UUID, after: int) -> AsyncGenerator[str]:
-    """Everything numbered above `after`, as it comes. The execution must exist."""
+async def story(service: Service, tenant: str, execution_id: UUID, after: int, seen: News) -> AsyncGenerator[str]:
+    """Everything numbered above `after`, as it comes; `seen`: the first page of it."""
     listener = service.listener
     heartbeat_s = service.resources.settings.stream_heartbeat.total_seconds()
     clock = asyncio.get_running_loop().time
     ends_at = clock() + LIFETIME_S
     yield RECONNECT
     with listener.attend(execution_id, tokens=True) as ear:
+        ear.news.set()  # for what happened between that page and here
+        status, events = seen
         while not listener.closed and clock() < ends_at:
-            status, events = await _look(service, tenant, execution_id, after)
             for token in ear.take_tokens():
                 yield _block("token", token)
-            for event in events:
-                yield f"id: {event.seq}\n" + _block(event.type, event.model_dump_json())
-                after = event.seq
-            if len(events) == PAGE:
-                continue
-            if status in OVER:
-                yield _block("end", json.dumps({"status": status}))
-                return
-            if not await listener.news(ear, heartbeat_s):
-                yield HEARTBEAT
+            if events:
+                yield "".join(f"id: {event.seq}\n" + _block(event.type, event.model_dump_json()) for event in events)
+                after = events[-1].seq
+            if len(events) < PAGE:
+                if status in OVER:
+                    yield _block("end", json.dumps({"status": status}))
+                    return
+                if not await listener.news(ear, heartbeat_s):
+                    yield HEARTBEAT
+            status, events = await _look(service, tenant, execution_id, after)
 
 
-async def _look(service: Service, tenant: str, execution_id: UUID, after: int) -> tuple[Status | None, list[Event]]:
+async def _look(service: Service, tenant: str, execution_id: UUID, after: int) -> News:
     """What is new; nothing while the database is away: a browser would not come again after a 503."""
     try:
         return await service.store.news(tenant, execution_id, after=after, limit=PAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,8 +76,10 @@ async def test_what_is_wrong_is_found(paid: Rig, payments_book: Path, what: str)
 async def test_an_open_transaction_is_found(paid: Rig, payments_book: Path) -> None:
     async with paid.resources.engine.connect() as db:
         await db.exec_driver_sql("SELECT 1")
-        (found,) = await broken(paid.resources.engine, payments_book)
-    assert found.startswith("a transaction left open")
+        async with asyncio.timeout(10):  # one that is under way is not left open
+            while not (found := await broken(paid.resources.engine, payments_book)):
+                pass
+    assert [wrong.partition(":")[0] for wrong in found] == ["a transaction left open"]
 
 
 async def test_a_refund_that_the_provider_paid_twice_is_found(paid: Rig, payments_book: Path) -> None:
