@@ -270,6 +270,29 @@ class Legs:
         async with self.engine.connect() as db:
             return list((await db.scalars(query)).all())
 
+    async def reopen(self, graph_versions: Collection[str]) -> list[UUID]:
+        """Queue executions whose resume was refused for a changed graph, and whose own version is here again."""
+        decided = select(approvals.c.approval_id).where(
+            approvals.c.execution_id == executions.c.execution_id,
+            approvals.c.decision.is_not(None),
+            approvals.c.applied_at.is_(None),
+            approvals.c.graph_version.in_(graph_versions),
+        )
+        refused = update(executions).where(
+            executions.c.status == Status.WAITING,
+            executions.c.error.is_not(None),
+            executions.c.source == "api",
+            decided.exists(),
+        )
+        async with self.engine.begin() as db:
+            reopened = await db.scalars(
+                refused.values(status=Status.QUEUED, wake_at=func.now()).returning(executions.c.execution_id)
+            )
+            execution_ids = list(reopened.all())
+            for execution_id in execution_ids:
+                await self.dispatcher.wake(db, execution_id)
+        return execution_ids
+
     async def wake(self, execution_ids: Sequence[UUID]) -> None:
         """Queue a wake-up for each."""
         async with self.engine.begin() as db:

@@ -184,7 +184,6 @@ class Runner:
             requester=Actor(actor_id=execution.requester, tenant=execution.tenant),
             fence=leg.fence,
             mode=execution.mode,
-            graph_version=entry.version,
             resources=self.resources,
             models=self.models,
             tokens=self.tokens,

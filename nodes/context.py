@@ -28,7 +28,6 @@ class Context:
     requester: Actor
     fence: int
     mode: Mode
-    graph_version: str
     resources: Resources
     models: Models
     tokens: Tokens

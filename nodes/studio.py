@@ -61,7 +61,6 @@ async def context_of(runtime: Runtime[Context | None], workflow: Workflow) -> Co
         requester=STUDIO,
         fence=0,
         mode=Mode.COPILOT,
-        graph_version="studio",
         resources=resources,
         models=models,
         tokens=Tokens(resources.pool),

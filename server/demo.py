@@ -212,7 +212,7 @@ class _Stage:
 
 def _line(text: str) -> str:
     """On one line, cut with a mark."""
-    return shorten(" ".join(text.split()), LINE, placeholder=" …")
+    return shorten(text, LINE, placeholder=" …")
 
 
 def _past(answer: dict[str, Any]) -> str:

@@ -97,7 +97,7 @@ class Worker:
                 await asyncio.sleep(1.0)
 
     async def _heal(self) -> None:
-        """Wake what should run and has no live lease; close approvals past their deadline."""
+        """Wake what should run and has no live lease; reopen what can resume again; close overdue approvals."""
         every = self.settings.reconcile_every
         while True:
             await asyncio.sleep(every.total_seconds())
@@ -106,6 +106,7 @@ class Worker:
                 if forgotten:
                     log.warning("reconciler.woke", executions=len(forgotten))
                     await self.legs.wake(forgotten)
+                await self.legs.reopen({entry.version for entry in self.runner.catalog})
                 await self.decisions.expire_due()
             except Exception:
                 log.exception("reconciler.failed")

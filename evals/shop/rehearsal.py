@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from evals.shop.outcomes import ExpectedEffect, Outcome, load_outcomes
@@ -34,7 +34,8 @@ class Part:
     """The tool whose questions `acts` are for; all others are approved. None: every question."""
     copilot: bool = False
     """Whether every write asks, though the policies would let it pass."""
-    note: str = field(default="")
+    note: str = ""
+    """What is special about it, for the table; empty for nothing."""
 
 
 def rehearsal() -> dict[str, Part]:

@@ -230,8 +230,9 @@ async def test_a_paused_node_that_is_gone_refuses_to_resume_and_keeps_the_decisi
         assert await case.advance(execution_id) is Status.WAITING
         assert "no such node" in ((await case.get(execution_id)).error or "")
         assert await case.scalar(REFUNDED) == 0
+        assert await case.legs.reopen({case.catalog.get("support").version}) == []
         case.catalog = now
-        await case.execute("UPDATE casework.executions SET status = 'queued'")
+        assert await case.legs.reopen({now.get("support").version}) == [execution_id]
         assert await case.advance(execution_id) is Status.WAITING  # the refund was made; the reply asks
         assert await case.scalar(REFUNDED) == 1500
 
