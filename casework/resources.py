@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ import httpx
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from casework.settings import Settings
@@ -55,18 +57,18 @@ async def open_resources(
     idle_ms = int(2 * settings.lease.total_seconds() * 1000)
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
         pool_timeout=10,
         connect_args={**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"},
     )
+    event.listen(engine.sync_engine, "checkout", _replace_closed)
     pool: Pool = AsyncConnectionPool(
         database_url,
         min_size=1,
         max_size=settings.worker_concurrency + 2,
         open=False,
-        check=AsyncConnectionPool.check_connection,
+        check=_refuse_closed,
         kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **KEEPALIVE},
     )
     async with pool, httpx.AsyncClient(limits=MODEL_CONNECTIONS) as http:
@@ -74,3 +76,25 @@ async def open_resources(
             yield Resources(settings, database_url, engine, pool, http, clock)
         finally:
             await engine.dispose()
+
+
+def _closed(connection: AsyncConnection[Any]) -> bool:
+    """Whether an idle connection has something to read: nobody asked, so it is the server's goodbye, or the end.
+
+    Costs one system call where a question to the server costs a round trip, for every use of a connection.
+    """
+    idle = select.poll()
+    idle.register(connection.fileno(), select.POLLIN)
+    return bool(idle.poll(0))
+
+
+async def _refuse_closed(connection: AsyncConnection[Any]) -> None:
+    """For the psycopg pool: it then takes another connection."""
+    if _closed(connection):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _replace_closed(connection: Any, record: Any, proxy: Any) -> None:
+    """For SQLAlchemy's pool: it then connects anew."""
+    if connection.driver_connection.closed or _closed(connection.driver_connection):
+        raise DisconnectionError

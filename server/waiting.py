@@ -21,7 +21,7 @@ MOVING = frozenset({Status.QUEUED, Status.RUNNING})
 """It will go on by itself."""
 
 
-def preferred_wait(
+async def preferred_wait(
     prefer: Annotated[
         str | None,
         Header(
