@@ -6,7 +6,6 @@ travel in the same statement as the task's writes or the checkpoint.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -26,20 +25,15 @@ from psycopg.types.json import Jsonb
 
 from casework.errors import LostLease
 from casework.faults import fault
-from casework.journal import CHANNEL, Journal
+from casework.journal import NOTICE, STORY, Journal, story_of
 from casework.resources import Pool
 
 FENCE = """WITH fence AS MATERIALIZED (
-    SELECT execution_id, event_seq FROM casework.executions
+    SELECT execution_id FROM casework.executions
     WHERE execution_id = %(execution)s AND fence = %(fence)s FOR NO KEY UPDATE)"""
-EVENTS = f""", numbered AS (
-    UPDATE casework.executions e SET event_seq = e.event_seq + %(event_count)s, updated_at = clock_timestamp()
-    FROM fence WHERE e.execution_id = fence.execution_id
-    RETURNING pg_notify('{CHANNEL}', e.execution_id::text)),
-story AS (
-    INSERT INTO casework.events (execution_id, seq, type, data)
-    SELECT fence.execution_id, fence.event_seq + u.n, u.type, u.data::jsonb
-    FROM fence, unnest(%(event_types)s::text[], %(event_data)s::text[]) WITH ORDINALITY u(type, data, n))"""
+EVENTS = f""", counted AS (
+    UPDATE casework.executions SET event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
+    WHERE execution_id = (SELECT execution_id FROM fence) RETURNING execution_id, event_seq, {NOTICE}), {STORY}"""
 BLOBS = """, blobs AS (
     INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
     SELECT %(thread)s, %(ns)s, u.channel, u.version, u.type, u.blob
@@ -134,13 +128,8 @@ class FencedSaver(AsyncPostgresSaver):
 
     async def _write(self, statement: str, parameters: Mapping[str, Any]) -> None:
         taken = self._journal.take()
-        story = {
-            "event_count": len(taken),
-            "event_types": [event.type for event in taken],
-            "event_data": [_json(event.data) for event in taken],
-        }
         sql = FENCE + (EVENTS if taken else "") + statement
-        every = {**parameters, **story, "execution": self._execution_id, "fence": self._fence}
+        every = {**parameters, **story_of(taken), "execution": self._execution_id, "fence": self._fence}
         try:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(sql.encode(), every, binary=True)
@@ -154,7 +143,3 @@ class FencedSaver(AsyncPostgresSaver):
 def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
     """Rows as one array per column, for unnest."""
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -8,12 +8,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import procrastinate
+import psycopg
 from procrastinate.types import TimeDeltaParams
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from casework.decisions import Decisions
 from casework.legs import Legs
 from casework.resources import KEEPALIVE, Resources
@@ -33,11 +33,10 @@ class Queue:
     def __init__(self, app: procrastinate.App) -> None:
         self.app = app
 
-    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
+    async def wake(self, db: psycopg.AsyncConnection[Any], execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
         """Defer on the caller's own connection, so that the job commits or rolls back with the caller's facts."""
-        raw = (await db.get_raw_connection()).driver_connection
         later: TimeDeltaParams = {"milliseconds": int(delay / timedelta(milliseconds=1))}
-        job = self.app.configure_task(ADVANCE, connection=raw, schedule_in=later if delay else None)
+        job = self.app.configure_task(ADVANCE, connection=db, schedule_in=later if delay else None)
         await job.defer_async(execution_id=str(execution_id))
 
 

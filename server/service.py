@@ -40,7 +40,7 @@ class Service:
 
     def worker(self) -> Worker:
         """A worker on these parts. At most one per process."""
-        legs = Legs(self.resources.engine, self.queue)
+        legs = Legs(self.resources.engine, self.resources.pool, self.queue)
         runner = Runner(legs, self.catalog, self.resources, self.services, worker_name())
         return Worker(self.queue, runner, legs, self.decisions, self.resources)
 
@@ -54,7 +54,7 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
         open_services(catalog, settings) as services,
         open_queue(resources) as queue,
     ):
-        store = Store(resources.engine, queue)
+        store = Store(resources.engine, resources.pool, queue)
         decisions = Decisions(resources.engine, queue)
         yield Service(
             resources=resources,

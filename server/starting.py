@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from casework.actor import Actor
 from casework.errors import NotFound
 from casework.execution import Execution, Mode, Status
 from graphs.catalog import Catalog, Entry
 from graphs.intake import mode_of, open_case
 from server.auth import Live, Starter
 from server.problems import documented
+from server.service import Service
 from server.storable import refuse_unstorable
 from server.waiting import MOVING, preferred_wait, settled
 
@@ -32,24 +35,17 @@ IdempotencyKey = Annotated[
 ]
 
 
+@dataclass(frozen=True)
 class Beginning:
-    """A dependency: everything about the request that matters besides the workflow and its input."""
+    """Everything about the request that matters besides the workflow and its input."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        service: Live,
-        actor: Starter,
-        wait: Annotated[int | None, Depends(preferred_wait)],
-        idempotency_key: IdempotencyKey = None,
-    ) -> None:
-        self.request = request
-        self.response = response
-        self.service = service
-        self.actor = actor
-        self.wait = wait
-        self.idempotency_key = idempotency_key
+    request: Request
+    response: Response
+    service: Service
+    actor: Actor
+    wait: int | None
+    """Seconds the caller would wait for it to come to rest; None: answer at once."""
+    idempotency_key: str | None
 
     async def __call__(
         self, workflow: str, input_: Mapping[str, Any], field: str, mode: Mode | None = None
@@ -78,7 +74,19 @@ class Beginning:
         return execution
 
 
-Begin = Annotated[Beginning, Depends()]
+async def beginning(
+    request: Request,
+    response: Response,
+    service: Live,
+    actor: Starter,
+    wait: Annotated[int | None, Depends(preferred_wait)],
+    idempotency_key: IdempotencyKey = None,
+) -> Beginning:
+    """The dependency that gathers it. `async`: FastAPI would make a class's instance in a thread."""
+    return Beginning(request, response, service, actor, wait, idempotency_key)
+
+
+Begin = Annotated[Beginning, Depends(beginning)]
 
 
 def _status(execution: Execution, new: bool) -> int:

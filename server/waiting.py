@@ -56,7 +56,8 @@ async def settled(
         while execution.status in MOVING and (left := deadline - loop.time()) > 0:
             if service.listener.closed or await gone():
                 break
-            execution = await service.store.get(execution.tenant, execution.execution_id)
-            if execution.status in MOVING:
-                await service.listener.news(ear, min(left, LONGEST_PAUSE_S))
+            if ear.status not in MOVING:  # not heard yet, or at rest
+                execution = await service.store.get(execution.tenant, execution.execution_id)
+            if execution.status in MOVING and not await service.listener.news(ear, min(left, LONGEST_PAUSE_S)):
+                ear.status = None  # nothing was heard for long: look
     return execution

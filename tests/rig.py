@@ -12,7 +12,6 @@ from uuid import UUID
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.actor import Actor, Role
 from casework.approval import Approval, ApprovalState, Decision
@@ -43,7 +42,7 @@ class NoQueue:
     def __init__(self) -> None:
         self.woken: list[UUID] = []
 
-    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
+    async def wake(self, db: Any, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
         self.woken.append(execution_id)
 
 
@@ -136,8 +135,8 @@ async def rig(
     catalog = Catalog.of({"support": assemble(acted)})
     queue = NoQueue()
     async with open_resources(settings, database_url) as resources, open_shop(settings) as shop:
-        store, decisions = Store(resources.engine, queue), Decisions(resources.engine, queue)
+        store, decisions = Store(resources.engine, resources.pool, queue), Decisions(resources.engine, queue)
         services = {"support": shop}
         deciding = Deciding(decisions, store, catalog, resources, services)
-        legs = Legs(resources.engine, queue)
+        legs = Legs(resources.engine, resources.pool, queue)
         yield Rig(resources, queue, store, legs, decisions, deciding, catalog, services)
