@@ -227,9 +227,7 @@ class Legs:
         await fault("after_finish")
         return status
 
-    async def _ask(
-        self, db: Connection, execution_id: UUID, questions: Sequence[Mapping[str, Any]]
-    ) -> list[NewEvent]:
+    async def _ask(self, db: Connection, execution_id: UUID, questions: Sequence[Mapping[str, Any]]) -> list[NewEvent]:
         """Insert approvals; returns the events of those that are new."""
         rows = [{"execution_id": execution_id, **question} for question in questions]
         inserted = await db.execute(ASK, (Jsonb(plain(rows)),))

@@ -74,7 +74,7 @@ async def open_resources(
         max_size=settings.worker_concurrency + 10,
         timeout=POOL_TIMEOUT_S,
         open=False,
-        check=_refuse_closed,
+        check=refuse_closed,
         kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **options},
     )
     async with pool, httpx.AsyncClient(limits=MODEL_CONNECTIONS) as http:
@@ -101,8 +101,8 @@ def _closed(connection: psycopg.AsyncConnection[Any]) -> bool:
     return bool(idle.poll(0))
 
 
-async def _refuse_closed(connection: psycopg.AsyncConnection[Any]) -> None:
-    """For the psycopg pool: it then takes another connection."""
+async def refuse_closed(connection: psycopg.AsyncConnection[Any]) -> None:
+    """The `check` of a psycopg pool: when it raises, the pool takes another connection."""
     if _closed(connection):
         await AsyncConnectionPool.check_connection(connection)
 

@@ -156,7 +156,12 @@ class Runner:
         config = _config(leg)
         to_feed = await self._input(graph, config, leg, entry)
         await fault("before_graph")
-        result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
+        try:
+            result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
+        except BaseException:
+            await saver.flush_if_possible()
+            raise
+        await saver.flush()
         snapshot = await graph.aget_state(config) if "__interrupt__" in result else None
         ending = self._ending(entry, execution.execution_id, result, snapshot, context)
         pending = {i.id for i in snapshot.interrupts} if snapshot else set()

@@ -190,4 +190,4 @@ def _with_resources(job: Callable[[Resources], Coroutine[Any, Any, Any]]) -> Any
 
 
 def _with_identity(job: Callable[[Identity], Coroutine[Any, Any, Any]]) -> Any:
-    return _with_resources(lambda r: job(Identity(r.engine, pepper(r.settings))))
+    return _with_resources(lambda r: job(Identity(r.engine, r.pool, pepper(r.settings))))

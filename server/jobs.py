@@ -13,10 +13,11 @@ from uuid import UUID, uuid4
 
 import procrastinate
 import psycopg
+from psycopg_pool import AsyncConnectionPool
 from procrastinate.types import TimeDeltaParams
 from casework.decisions import Decisions
 from casework.legs import Legs
-from casework.resources import KEEPALIVE, Resources
+from casework.resources import KEEPALIVE, Resources, refuse_closed
 from casework.telemetry import logger
 from graphs.runner import Runner
 
@@ -43,10 +44,17 @@ class Queue:
 @asynccontextmanager
 async def open_queue(resources: Resources) -> AsyncIterator[Queue]:
     """A queue that can defer; a worker also consumes from it."""
-    connector = procrastinate.PsycopgConnector(conninfo=resources.database_url, max_size=6, kwargs=KEEPALIVE)
+    connector = procrastinate.PsycopgConnector(
+        conninfo=resources.database_url, max_size=6, kwargs=KEEPALIVE, pool_factory=_pool
+    )
     app = procrastinate.App(connector=connector)
     async with app.open_async():
         yield Queue(app)
+
+
+def _pool(**arguments: Any) -> AsyncConnectionPool[Any]:
+    """Procrastinate's own would ask the server for life before each use."""
+    return AsyncConnectionPool(**{**arguments, "check": refuse_closed})
 
 
 class Worker:

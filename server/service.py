@@ -64,7 +64,7 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             store=store,
             decisions=decisions,
             deciding=Deciding(decisions, store, catalog, resources, services),
-            identity=Identity(resources.engine, pepper(settings)),
+            identity=Identity(resources.engine, resources.pool, pepper(settings)),
             listener=Listener(database_url, resources.pool),
         )
 

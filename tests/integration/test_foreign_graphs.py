@@ -58,7 +58,9 @@ async def foreign(settings: Settings, database_url: str, folder: Path) -> AsyncI
     async with open_resources(settings, database_url) as resources:
         store, decisions = Store(resources.engine, resources.pool, queue), Decisions(resources.engine, queue)
         deciding = Deciding(decisions, store, catalog, resources, {})
-        yield Rig(resources, queue, store, Legs(resources.engine, resources.pool, queue), decisions, deciding, catalog, {})
+        yield Rig(
+            resources, queue, store, Legs(resources.engine, resources.pool, queue), decisions, deciding, catalog, {}
+        )
 
 
 async def begin(case: Rig, workflow: str, input_: Mapping[str, Any]) -> UUID:
