@@ -57,16 +57,17 @@ class Store:
         mode: Mode,
         input_: Mapping[str, Any],
         idempotency_key: str | None = None,
+        execution_id: UUID | None = None,
     ) -> tuple[Execution, bool]:
         """Accept an execution and queue its wake-up. Returns it, and whether it is new.
 
         The same key with the same request answers with the first execution; with another request it raises
-        IdempotencyKeyReused.
+        IdempotencyKeyReused. `execution_id`: a fresh one, for whoever must know it before; made here when None.
         """
         request_hash = hashlib.sha256(canonical({"workflow": workflow, "input": input_}).encode()).hexdigest()
         created = NewEvent("execution.created", {"workflow": workflow, "by": actor.actor_id, "mode": mode})
         asked = {
-            "execution": uuid4(),
+            "execution": execution_id or uuid4(),
             "workflow": workflow,
             "graph_version": graph_version,
             "tenant": actor.tenant,

@@ -159,7 +159,7 @@ class Runner:
         try:
             result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
         except BaseException:
-            await saver.flush_if_possible()
+            await saver.salvage()
             raise
         await saver.flush()
         snapshot = await graph.aget_state(config) if "__interrupt__" in result else None

@@ -8,7 +8,7 @@ checkpoint is never there without the writes and the events that led to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -164,19 +164,19 @@ class FencedSaver(AsyncPostgresSaver):
         """Save what still waits for a checkpoint. Raises LostLease."""
         if self._saving is not None:
             await self._saving
+        await self._save()
+
+    async def salvage(self) -> None:
+        """The same after an error: what cannot be saved is lost, and its node runs again."""
+        await _tolerate(self.flush())
+
+    async def _save(self) -> None:
         if self._held:
             await self._write(ALONE, {})
 
-    async def flush_if_possible(self) -> None:
-        """The same after an error: what cannot be saved stays held, and its node runs again."""
-        try:
-            await self.flush()
-        except Exception as error:
-            log.warning("saver.not_flushed", error=type(error).__name__)
-
     def _wait_no_longer(self) -> None:
         self._patience = None
-        self._saving = asyncio.create_task(self.flush_if_possible())
+        self._saving = asyncio.create_task(_tolerate(self._save()))  # what fails stays held for the next write
         self._saving.add_done_callback(self._saved)
 
     def _saved(self, _: asyncio.Task[None]) -> None:
@@ -212,6 +212,13 @@ class FencedSaver(AsyncPostgresSaver):
             raise
         if cursor.rowcount == 0:
             raise LostLease(f"execution {self._execution_id}: fence {self._fence} is not its fence any more")
+
+
+async def _tolerate(saving: Awaitable[None]) -> None:
+    try:
+        await saving
+    except Exception as error:
+        log.warning("saver.not_saved", error=type(error).__name__)
 
 
 def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:

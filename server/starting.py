@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from casework.actor import Actor
 from casework.errors import NotFound
 from casework.execution import Execution, Mode, Status
+from casework.listening import Ear
 from graphs.catalog import Catalog, Entry
 from graphs.intake import mode_of, open_case
 from server.auth import Live, Starter
@@ -58,20 +59,34 @@ class Beginning:
         service = self.service
         entry = service.catalog.get(workflow)
         opened = await open_case(entry, service.resources, input_)
-        execution, new = await service.store.create(
-            self.actor,
-            workflow,
-            entry.version,
-            mode_of(entry, service.resources.settings, mode),
-            opened,
-            self.idempotency_key,
-        )
-        if self.wait is not None:
-            execution = await settled(service, execution, self.wait, self.request.is_disconnected)
-            self.response.headers["Preference-Applied"] = f"wait={self.wait}"
+        execution_id = uuid4()
+        with service.listener.attend(execution_id) as ear:
+            execution, new = await service.store.create(
+                self.actor,
+                workflow,
+                entry.version,
+                mode_of(entry, service.resources.settings, mode),
+                opened,
+                self.idempotency_key,
+                execution_id,
+            )
+            if new:
+                execution = await self._settled(execution, ear)
+        if not new:
+            with service.listener.attend(execution.execution_id) as ear:
+                execution = await self._settled(
+                    await service.store.get(execution.tenant, execution.execution_id), ear
+                )
         self.response.headers["Location"] = f"/executions/{execution.execution_id}"
         self.response.status_code = _status(execution, new)
         return execution
+
+    async def _settled(self, execution: Execution, ear: Ear) -> Execution:
+        """Once it came to rest, if the caller would wait for that."""
+        if self.wait is None:
+            return execution
+        self.response.headers["Preference-Applied"] = f"wait={self.wait}"
+        return await settled(self.service, execution, ear, self.wait, self.request.is_disconnected)
 
 
 async def beginning(
