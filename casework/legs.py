@@ -38,6 +38,11 @@ class Leg:
     fence: int
     execution: Execution
 
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has tried to run the execution before."""
+        return self.kind == "start" and self.attempt == 1
+
 
 @dataclass(frozen=True)
 class Answered:

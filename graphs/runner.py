@@ -151,7 +151,9 @@ class Runner:
             raise CancelRequested
         entry = self.catalog.get(execution.workflow)
         context = self._context(leg, entry)
-        saver = FencedSaver(self.resources.pool, execution.execution_id, leg.fence, context.journal, entry.serializer)
+        saver = FencedSaver(
+            self.resources.pool, execution.execution_id, leg.fence, context.journal, entry.serializer, fresh=leg.fresh
+        )
         graph = entry.compiled.copy({"checkpointer": saver})
         config = _config(leg)
         to_feed = await self._input(graph, config, leg, entry)
@@ -171,7 +173,7 @@ class Runner:
         self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, leg: Leg, entry: Entry
     ) -> Any:
         """No checkpoint: the input. Decided and still asked: those answers, by id. Else None: just go on."""
-        if leg.kind == "start" and leg.attempt == 1:
+        if leg.fresh:
             return leg.execution.input
         snapshot = await graph.aget_state(config)
         if snapshot.created_at is None:

@@ -82,16 +82,27 @@ busy; a crash in this time has the node run again, and the ledger keeps its effe
 
 
 class FencedSaver(AsyncPostgresSaver):
-    """One per run. A write under a fence that is no longer the execution's raises LostLease and changes nothing."""
+    """One per run. A write under a fence that is no longer the execution's raises LostLease and changes nothing.
+
+    `fresh`: nobody has saved anything of the execution yet, so that there is no need to look.
+    """
 
     def __init__(
-        self, pool: Pool, execution_id: UUID, fence: int, journal: Journal, serde: SerializerProtocol | None = None
+        self,
+        pool: Pool,
+        execution_id: UUID,
+        fence: int,
+        journal: Journal,
+        serde: SerializerProtocol | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         super().__init__(pool, serde=serde)
         self._pool = pool
         self._execution_id = execution_id
         self._fence = fence
         self._journal = journal
+        self._fresh = fresh
         self._held: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """Rows of `checkpoint_writes` that wait for a checkpoint, by their key, in the order of WRITE_COLUMNS."""
         self._patience: asyncio.TimerHandle | None = None
@@ -152,7 +163,7 @@ class FencedSaver(AsyncPostgresSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As the stock saver, with what is held."""
         await self.flush()
-        return await super().aget_tuple(config)
+        return None if self._fresh else await super().aget_tuple(config)
 
     async def alist(self, config: RunnableConfig | None, **how: Any) -> AsyncIterator[CheckpointTuple]:
         """As the stock saver, with what is held."""
@@ -190,6 +201,7 @@ class FencedSaver(AsyncPostgresSaver):
 
     async def _write(self, statement: str, parameters: Mapping[str, Any]) -> None:
         """Run a statement with all that waits, under the fence."""
+        self._fresh = False
         story, held, self._held = self._journal.take(), self._held, {}
         if self._patience is not None:
             self._patience.cancel()
