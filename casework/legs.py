@@ -40,8 +40,8 @@ class Leg:
 
     @property
     def fresh(self) -> bool:
-        """Whether nobody has tried to run the execution before."""
-        return self.kind == "start" and self.attempt == 1
+        """Whether nobody has claimed the execution before: every claim raises its fence."""
+        return self.fence == 1
 
 
 @dataclass(frozen=True)
