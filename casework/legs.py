@@ -19,6 +19,7 @@ from casework.dispatch import Dispatcher
 from casework.execution import Execution, Status
 from casework.faults import fault
 from casework.journal import NewEvent, hold_fence, write_events
+from casework.messages import supersede_calls
 from casework.store import close, lock_row
 from casework.tables import approvals, effects, executions, runs
 
@@ -30,7 +31,7 @@ class Leg:
     run_id: UUID
     """Kept when the leg is tried again, so that LangGraph applies its input once."""
     kind: str
-    """`start` or `resume`."""
+    """`start`, `resume`, or `message`: one was waiting to be read when the leg began."""
     attempt: int
     """1 for the first try."""
     fence: int
@@ -61,6 +62,8 @@ class Ending:
     events: Sequence[NewEvent] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
     """model_calls, tool_calls, tokens, cost_microusd: cumulative, from the graph's state."""
+    messages_read: int | None = None
+    """Number of the last message that was read, from the graph's state; None: the leg broke off, it is not known."""
 
 
 class Legs:
@@ -94,10 +97,11 @@ class Legs:
             if row is None:
                 return None
             first = await db.scalar(select(runs.c.run_id).where(runs.c.execution_id == execution_id).limit(1)) is None
+            kind = "start" if first else "message" if row.messages > row.messages_read else "resume"
             leg = (
                 await db.execute(
                     upsert(runs)
-                    .values(execution_id=execution_id, kind="start" if first else "resume", status=Status.RUNNING)
+                    .values(execution_id=execution_id, kind=kind, status=Status.RUNNING)
                     .on_conflict_do_update(
                         index_elements=[runs.c.execution_id],
                         index_where=runs.c.status == "running",
@@ -164,7 +168,8 @@ class Legs:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
 
         `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel wins over
-        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up.
+        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up, and so
+        does a message that nobody has read, unless the case is with people by now.
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
         execution_id = leg.execution.execution_id
@@ -188,6 +193,9 @@ class Legs:
                 ]
             else:
                 asked = []
+            unread = ending.messages_read is not None and row.messages > ending.messages_read
+            if unread and status is Status.WAITING:
+                asked += await supersede_calls(db, row, row.messages)
             await db.execute(
                 update(approvals)
                 .where(
@@ -207,12 +215,14 @@ class Legs:
                     approvals.c.applied_at.is_(None),
                 )
             )
-            if status is Status.WAITING and unapplied and ending.error is None:
+            again = unread and status is Status.SUCCEEDED and not row.cancel_requested
+            if again or (status is Status.WAITING and unapplied and ending.error is None):
                 status = Status.QUEUED
                 await self.dispatcher.wake(db, execution_id)
             values = {
                 **ending.totals,
-                "result": dict(ending.result) if ending.result is not None else None,
+                "messages_read": row.messages_read if ending.messages_read is None else ending.messages_read,
+                "result": dict(ending.result) if ending.result is not None and not again else None,
                 "error": ending.error,
             }
             done = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})

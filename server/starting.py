@@ -25,8 +25,8 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x20-\x7e]{1,200}$",
-        description="1 to 200 printable ASCII characters. The same key with the same request answers with the first "
-        "execution (200) instead of starting another.",
+        description="1 to 200 printable ASCII characters. The same key with the same request answers with what the "
+        "first one brought (200), and nothing happens twice.",
         examples=["order-5042-complaint-1"],
     ),
 ]

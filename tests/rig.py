@@ -19,6 +19,7 @@ from casework.approval import Approval, ApprovalState, Decision
 from casework.decisions import Decisions
 from casework.execution import Event, Execution, Mode, Status
 from casework.legs import Legs
+from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -75,6 +76,7 @@ class Rig:
     legs: Legs
     decisions: Decisions
     deciding: Deciding
+    posted: Messages
     catalog: Catalog
     services: Mapping[str, Services]
 
@@ -110,6 +112,11 @@ class Rig:
         answer = {"type": type_, "digest": approval.digest, **more}
         return await self.deciding.decide(actor, approval.approval_id, Decision.model_validate(answer))
 
+    async def write(self, execution_id: UUID, text: str, by: Actor = OLGA) -> Status:
+        """A further message of the customer. Returns where the execution stands with it."""
+        _, status, _ = await self.posted.add(by, execution_id, text)
+        return status
+
     async def messages(self, execution_id: UUID) -> list[AnyMessage]:
         """The conversation as its last checkpoint holds it."""
         entry = self.catalog.get("support")
@@ -140,4 +147,5 @@ async def rig(
         services = {"support": shop}
         deciding = Deciding(decisions, store, catalog, resources, services)
         legs = Legs(resources.engine, queue)
-        yield Rig(resources, queue, store, legs, decisions, deciding, catalog, services)
+        posted = Messages(resources.engine, queue)
+        yield Rig(resources, queue, store, legs, decisions, deciding, posted, catalog, services)
