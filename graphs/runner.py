@@ -173,7 +173,8 @@ class Runner:
         if leg.kind == "start" and leg.attempt == 1:
             return leg.execution.input
         snapshot = await graph.aget_state(config)
-        if snapshot.created_at is None or (leg.kind == "message" and not snapshot.next):
+        ended = bool(snapshot.values.get("outcome")) and not snapshot.next  # without its paused node, nothing is next
+        if snapshot.created_at is None or (leg.kind == "message" and ended):
             return leg.execution.input
         pending = {i.id for i in snapshot.interrupts}
         answers = await self.legs.answered(leg.execution.execution_id)

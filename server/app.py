@@ -23,7 +23,7 @@ from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
-from server.ui import cases, deciding, inbox, reference, signing_in
+from server.ui import cases, deciding, inbox, reference, signing_in, writing
 from server.ui.errors import error_page, is_page
 
 log = logger(__name__)
@@ -66,7 +66,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     started = starting.router(service.catalog)
     api = (started, executions.router, messages.router, approvals.router, workflows.router, ops.router)
-    pages = (inbox.router, cases.router, deciding.router, signing_in.router, reference.router)
+    pages = (inbox.router, cases.router, deciding.router, writing.router, signing_in.router, reference.router)
     for router in (*api, *pages):
         refuse_undeclared(router)
         app.include_router(router)

@@ -20,6 +20,8 @@ from nodes.shop.offline_letters import FENCE, Letters, last_letter
 from tools.shop.tickets import Team
 
 Shape = TypeVar("Shape", bound=BaseModel)
+Answered = tuple[str, Mapping[str, Any], str]
+"""Tool, arguments and answer of a call."""
 
 ONCE = frozenset({"reply_to_customer", "update_ticket"})
 """Made at most once for each letter, so known again by their name: their texts need not be compared."""
@@ -64,10 +66,10 @@ class Desk:
     passed_by: tuple[str, ...]
     """Specialists who worked the case before, oldest first."""
     tools: frozenset[str]
-    answers: Sequence[tuple[str, Mapping[str, Any], str]] = field(default=())
-    """(tool, arguments, answer) of every call that was answered since the newest letter, oldest first."""
-    earlier: Sequence[tuple[str, Mapping[str, Any], str]] = field(default=())
-    """The same, of those before it."""
+    answers: Sequence[Answered] = field(default=())
+    """Every call that was answered since the newest letter, oldest first."""
+    earlier: Sequence[Answered] = field(default=())
+    """Those that were answered before it."""
     letters: Letters = field(default_factory=Letters)
 
     @classmethod
@@ -128,8 +130,11 @@ class Desk:
 
     def done(self) -> list[str]:
         """The writes that happened, in a few words each."""
-        made = [(name, args) for name, args, text in (*self.earlier, *self.answers) if not text.startswith(UNMADE)]
-        return [f"{name} {args.get('order_id', '')}".strip() for name, args in made if not name.startswith(READS)]
+        return [*self.done_before(), *_writes(self.answers)]
+
+    def done_before(self) -> list[str]:
+        """Those that happened before the newest letter."""
+        return _writes(self.earlier)
 
     def _answer(self, name: str, args: Mapping[str, Any]) -> str | None:
         """Since the newest letter: what was read before may have changed, and what was not made may be right now."""
@@ -149,6 +154,11 @@ def request_in(opening: str) -> str:
         if fence["source"] == "request":
             return fence["inner"]
     return opening
+
+
+def _writes(calls: Sequence[Answered]) -> list[str]:
+    made = [(name, args) for name, args, text in calls if not text.startswith(UNMADE)]
+    return [f"{name} {args.get('order_id', '')}".strip() for name, args in made if not name.startswith(READS)]
 
 
 def _calls(message: BaseMessage) -> list[ToolCall]:

@@ -146,7 +146,7 @@ def _farewell(case: Case) -> Answer:
     """To a customer who wrote again and wants nothing more."""
     if case.reading.only_thanks:
         return Answer(case.say(WELCOME), "The customer says thanks.")
-    done = "; ".join(case.desk.done()) or "nothing"
+    done = "; ".join(case.desk.done_before()) or "nothing"
     return Answer(case.say(STOPPED), f"The customer takes the request back. Done before that: {done}.")
 
 
