@@ -69,16 +69,18 @@ class LateLegs(Legs):
     """Something happens after the graph has come to rest, before that is written down."""
 
     meanwhile: Meanwhile
+    deaf: bool
+    """Whether it does not look for messages then: what is to be shown to break."""
 
     async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
         await self.meanwhile.happens()
-        return await super().finish(leg, ending, pending)
+        return await super().finish(leg, replace(ending, messages_read=None) if self.deaf else ending, pending)
 
 
-def late(case: Rig, deed: Deed) -> Runner:
+def late(case: Rig, deed: Deed, *, deaf: bool = False) -> Runner:
     """A runner that writes down how a run ended only after `deed`."""
     legs = LateLegs(case.resources.engine, case.queue)
-    legs.meanwhile = Meanwhile(deed)
+    legs.meanwhile, legs.deaf = Meanwhile(deed), deaf
     return Runner(legs, case.catalog, case.resources, case.services, "late")
 
 
@@ -221,6 +223,18 @@ async def test_a_message_between_the_last_turn_and_the_end_is_read_by_a_run_stra
         assert await kinds(case, execution_id) == ["start", "message"]
         assert await read(case, execution_id) == [(1, "router")]
         assert await broken(case.resources.engine, payments_book) == []
+
+
+@pytest.mark.parametrize("turn", [REPLY, DEAR], ids=["at the end", "at a question"])
+async def test_without_a_last_look_such_a_message_is_lost(
+    settings: Settings, database_url: str, payments_book: Path, turn: Any
+) -> None:
+    async with rig(settings, database_url, scripted([turn], "Done.")) as case:
+        execution_id = await case.start("T-1013")
+        await late(case, lambda: case.write(execution_id, "Wait!"), deaf=True).advance(execution_id)
+        assert await broken(case.resources.engine, payments_book) == [
+            f"a message that no agent will read: {execution_id}:1"
+        ]
 
 
 async def test_a_question_that_a_run_asks_while_a_message_comes_in_is_superseded_at_once(
