@@ -46,13 +46,16 @@ class News:
             return state
         return State(**{**state, "messages": [*state.get("messages", []), *self.turns], "succeeded": []})
 
-    def update(self, state: State, update: Mapping[str, Any], context: Context, reader: str) -> dict[str, Any]:
-        """A node's update with what it has read. Tells the story of it too: call it when nothing can fail any more."""
-        if not self.came:
-            return dict(update)
+    def note(self, context: Context, reader: str) -> None:
+        """Tell the story of it. Only once nothing can fail any more: a try that breaks has read nothing."""
         for message in self.came:
             found = content.suspicions(message.text)
             context.journal.note("message.read", number=message.number, by=reader, suspicions=found)
+
+    def joined(self, state: State, update: Mapping[str, Any]) -> dict[str, Any]:
+        """A node's update, with what it has read before it."""
+        if not self.came:
+            return dict(update)
         known = update.get("suspicions", state.get("suspicions", []))
         return {
             **update,

@@ -27,7 +27,8 @@ async def screen_input(state: State, context: Context) -> dict[str, Any]:
         "case": state.get("case", {}),
         **(_anew(state) if state.get("outcome") else {}),
     }
-    return came.update(state, screened, context, "router")
+    came.note(context, "router")
+    return came.joined(state, screened)
 
 
 def _anew(state: State) -> dict[str, Any]:

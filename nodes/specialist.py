@@ -70,12 +70,12 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
         speech = context.tokens.speech(context.execution_id, specialist.name)
         try:
             turn = await call_model(model, prompt, schemas, timeout, speech=speech)
-        except ModelUnavailable as error:
-            if not context.last_attempt:
+        except (ModelUnavailable, ModelRefused) as error:
+            if isinstance(error, ModelUnavailable) and not context.last_attempt:
                 raise
-            return came.update(state, _escalated(error.message), context, specialist.name)
-        except ModelRefused as error:
-            return came.update(state, _escalated(error.message), context, specialist.name)
+            came.note(context, specialist.name)
+            return came.joined(state, _escalated(error.message))
+        came.note(context, specialist.name)
         context.journal.note(
             "model.answered",
             specialist=specialist.name,
@@ -86,7 +86,7 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
             **turn.spent,
         )
         final = {"messages": [turn.message]} if turn.message.tool_calls else _final(specialist, seen, turn.message)
-        return came.update(state, final | {"spent": turn.spent}, context, specialist.name)
+        return came.joined(state, final | {"spent": turn.spent})
 
     return think
 
