@@ -44,6 +44,9 @@ POINTS: Mapping[str, str] = {
     "inside_finish": "the end of the leg is written; its transaction has not committed",
     "after_finish": "the end of the leg is committed; the queue's job is still there",
     "inside_decision": "a decision and its wake-up are written; their transaction has not committed",
+    "inside_message": "a message and what it set going are written; their transaction has not committed",
+    "after_message": "a message is committed; whoever sent it has no answer",
+    "after_reading": "an agent has read messages; nothing of that is saved",
     "after_decision": "a decision and its wake-up are committed; whoever decided has no answer",
 }
 """Every point, and how things stand when it is passed."""

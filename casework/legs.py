@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,8 +21,9 @@ from casework.errors import LostLease
 from casework.execution import OVER, Execution, Status
 from casework.faults import fault
 from casework.journal import NOTICE, STORY, NewEvent, hold_fence, story_of, write_events
+from casework.messages import supersede_calls
 from casework.plain import plain
-from casework.resources import Connection, Pool, driver_of
+from casework.resources import Pool, driver_of
 from casework.tables import approvals, effects, executions, runs
 
 
@@ -32,7 +34,7 @@ class Leg:
     run_id: UUID
     """Kept when the leg is tried again, so that LangGraph applies its input once."""
     kind: str
-    """`start` or `resume`."""
+    """`start`, `resume`, or `message`: one was waiting to be read when the leg began."""
     attempt: int
     """1 for the first try."""
     fence: int
@@ -68,9 +70,13 @@ class Ending:
     events: Sequence[NewEvent] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
     """model_calls, tool_calls, tokens, cost_microusd: cumulative, from the graph's state."""
+    messages_read: int | None = None
+    """Number of the last message that was read, from the graph's state; None: the leg broke off, it is not known."""
 
 
 TOTALS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
+KEPT = (*TOTALS, "messages_read")
+"""Columns that an ending without them leaves as they are."""
 
 CLAIM = f"""WITH counted AS (
     UPDATE casework.executions SET status = 'running', fence = fence + 1, lease_owner = %(owner)s,
@@ -81,7 +87,7 @@ CLAIM = f"""WITH counted AS (
 leg AS (
     INSERT INTO casework.runs AS run (execution_id, kind, status)
     SELECT execution_id,
-        CASE WHEN EXISTS (SELECT 1 FROM casework.runs WHERE execution_id = %(execution)s) THEN 'resume' ELSE 'start' END,
+        CASE WHEN fence = 1 THEN 'start' WHEN messages > messages_read THEN 'message' ELSE 'resume' END,
         'running'
     FROM counted
     ON CONFLICT (execution_id) WHERE status = 'running' DO UPDATE SET attempt = run.attempt + 1
@@ -95,7 +101,7 @@ SELECT *, {NOTICE} FROM counted, leg"""
 
 LOOK = """SELECT cancel_requested, EXISTS (
     SELECT 1 FROM casework.approvals a WHERE a.execution_id = e.execution_id
-        AND decision IS NOT NULL AND applied_at IS NULL AND interrupt_id = ANY(%(pending)s)) AS decided
+        AND decision IS NOT NULL AND applied_at IS NULL AND interrupt_id = ANY(%(pending)s)) AS decided, messages
 FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s FOR NO KEY UPDATE"""
 
 QUESTION = (
@@ -106,22 +112,62 @@ ASK = f"""INSERT INTO casework.approvals ({QUESTION})
 SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)
 ON CONFLICT DO NOTHING RETURNING description, kind"""
 
-FINISH = f"""WITH applied AS (
-    UPDATE casework.approvals SET applied_at = now()
-    WHERE execution_id = %(execution)s AND decision IS NOT NULL AND applied_at IS NULL
+END = f"""WITH fence AS MATERIALIZED (
+    SELECT execution_id FROM casework.executions
+    WHERE execution_id = %(execution)s AND fence = %(fence)s
+        AND (%(status)s <> 'succeeded' OR cancel_requested OR messages <= COALESCE(%(messages_read)s::int, messages))
+    FOR NO KEY UPDATE),
+applied AS (
+    UPDATE casework.approvals a SET applied_at = now() FROM fence
+    WHERE a.execution_id = fence.execution_id AND decision IS NOT NULL AND applied_at IS NULL
         AND interrupt_id <> ALL(%(pending)s)),
 superseded AS (
-    UPDATE casework.approvals SET state = 'superseded'
-    WHERE execution_id = %(execution)s AND state = 'pending' AND %(over)s),
+    UPDATE casework.approvals a SET state = 'superseded' FROM fence
+    WHERE a.execution_id = fence.execution_id AND state = 'pending' AND %(over)s),
 ended AS (
-    UPDATE casework.runs SET status = %(status)s, error = %(error)s, finished_at = now() WHERE run_id = %(run)s),
+    UPDATE casework.runs SET status = %(status)s, error = %(error)s, finished_at = now() FROM fence
+    WHERE run_id = %(run)s),
 counted AS (
     UPDATE casework.executions SET status = %(status)s, result = %(result)s, error = %(error)s,
-        {", ".join(f"{name} = COALESCE(%({name})s, {name})" for name in TOTALS)},
+        {", ".join(f"{name} = COALESCE(%({name})s::bigint, {name})" for name in KEPT)},
         lease_owner = NULL, lease_until = NULL, wake_at = now(), finished_at = CASE WHEN %(over)s THEN now() END,
         event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
-    WHERE execution_id = %(execution)s RETURNING execution_id, event_seq, {NOTICE}), {STORY}
+    WHERE execution_id = (SELECT execution_id FROM fence) RETURNING execution_id, event_seq, {NOTICE}), {STORY}
 SELECT 1 FROM counted"""
+"""Changes nothing when the fence is not the execution's, or when it succeeded without having read a message."""
+
+
+def _end_of(
+    leg: Leg, ending: Ending, status: Status, pending: Collection[str], told: Sequence[NewEvent]
+) -> dict[str, Any]:
+    """Parameters of END."""
+    result = ending.result if status is not Status.QUEUED else None
+    finished = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})
+    return {
+        "execution": leg.execution.execution_id,
+        "fence": leg.fence,
+        "run": leg.run_id,
+        "pending": list(pending),
+        "status": status,
+        "over": status in OVER,
+        "result": Jsonb(result) if result is not None else None,
+        "error": ending.error,
+        "messages_read": ending.messages_read,
+        **{name: ending.totals.get(name) for name in TOTALS},
+        **story_of([*ending.events, *told, finished]),
+    }
+
+
+async def _ask(
+    db: psycopg.AsyncConnection[Any], execution_id: UUID, questions: Sequence[Mapping[str, Any]]
+) -> list[NewEvent]:
+    """Insert approvals; returns the events of those that are new."""
+    if not questions:
+        return []
+    rows = [{"execution_id": execution_id, **question} for question in questions]
+    inserted = await db.execute(ASK, (Jsonb(plain(rows)),))
+    told = [{"description": description, "kind": kind} async for description, kind in inserted]
+    return [NewEvent("approval.requested", row) for row in told]
 
 
 class Legs:
@@ -198,45 +244,50 @@ class Legs:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
 
         `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel wins over
-        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up.
+        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up, and so
+        does a message that nobody has read, unless the case is with people by now.
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
-        execution_id = leg.execution.execution_id
         await fault("before_finish")
-        async with self.pool.connection() as db, db.transaction():
-            looked = {"execution": execution_id, "fence": leg.fence, "pending": list(pending)}
-            row = await (await db.execute(LOOK, looked)).fetchone()
-            if row is None:
-                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more")
-            status, asked = ending.status, []
-            if status is Status.WAITING and row["cancel_requested"]:
-                status = Status.CANCELLED
-            if status is Status.WAITING and ending.questions:
-                asked = await self._ask(db, execution_id, ending.questions)
-            if status is Status.WAITING and row["decided"] and ending.error is None:
-                status = Status.QUEUED
-                await self.dispatcher.wake(db, execution_id)
-            done = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})
-            written = {
-                **looked,
-                "run": leg.run_id,
-                "status": status,
-                "over": status in OVER,
-                "result": Jsonb(ending.result) if ending.result is not None else None,
-                "error": ending.error,
-                **{name: ending.totals.get(name) for name in TOTALS},
-                **story_of([*ending.events, *asked, done]),
-            }
-            await db.execute(FINISH, written)
-            await fault("inside_finish")
+        status = ending.status
+        if status not in OVER or not await self._end_at_once(leg, ending):
+            status = await self._look_and_end(leg, ending, pending)
         await fault("after_finish")
         return status
 
-    async def _ask(self, db: Connection, execution_id: UUID, questions: Sequence[Mapping[str, Any]]) -> list[NewEvent]:
-        """Insert approvals; returns the events of those that are new."""
-        rows = [{"execution_id": execution_id, **question} for question in questions]
-        inserted = await db.execute(ASK, (Jsonb(plain(rows)),))
-        return [NewEvent("approval.requested", row) for row in await inserted.fetchall()]
+    async def _end_at_once(self, leg: Leg, ending: Ending) -> bool:
+        """In one statement, as most legs end. False: the lease is lost, or a message came meanwhile."""
+        async with self.pool.connection() as db:
+            done = await db.execute(END, _end_of(leg, ending, ending.status, (), ()))
+            return done.rowcount > 0
+
+    async def _look_and_end(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
+        """The same after a look at what arrived, with the row locked."""
+        execution_id = leg.execution.execution_id
+        async with self.engine.begin() as db:
+            raw = await driver_of(db)
+            looked = await raw.execute(LOOK, {"execution": execution_id, "fence": leg.fence, "pending": list(pending)})
+            row = await looked.fetchone()
+            if row is None:
+                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more")
+            cancelled, decided, messages = row
+            status, told = ending.status, []
+            unread = ending.messages_read is not None and messages > ending.messages_read
+            if status is Status.WAITING and cancelled:
+                status = Status.CANCELLED
+            if status is Status.WAITING:
+                told += await _ask(raw, execution_id, ending.questions)
+                superseded = await supersede_calls(db, leg.execution, messages) if unread else []
+                told += superseded
+                if (decided or superseded) and ending.error is None:
+                    status = Status.QUEUED
+            if status is Status.SUCCEEDED and unread and not cancelled:
+                status = Status.QUEUED
+            if status is Status.QUEUED:
+                await self.dispatcher.wake(raw, execution_id)
+            await raw.execute(END, _end_of(leg, ending, status, pending, told))
+            await fault("inside_finish")
+        return status
 
     async def release(self, leg: Leg, error: str | None, delay: timedelta, *, counted: bool = True) -> None:
         """Give a leg back to be tried again after `delay`. `counted`: whether this try counts as an attempt.

@@ -25,7 +25,6 @@ from casework.journal import NOTICE, STORY, NewEvent, story_of, write_events
 from casework.resources import Pool
 from casework.tables import approvals, events, executions
 
-
 CREATE = f"""WITH counted AS (
     INSERT INTO casework.executions (execution_id, workflow, graph_version, tenant, requester, status, mode, input,
         idempotency_key, request_hash, event_seq)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -25,6 +26,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from psycopg.types.json import Jsonb
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from casework.errors import LostLease
 from casework.faults import fault
@@ -229,7 +231,7 @@ class FencedSaver(AsyncPostgresSaver):
 async def _tolerate(saving: Awaitable[None]) -> None:
     try:
         await saving
-    except Exception as error:
+    except (psycopg.Error, PoolTimeout, PoolClosed, LostLease) as error:
         log.warning("saver.not_saved", error=type(error).__name__)
 
 

@@ -23,7 +23,7 @@ API_KEY = HTTPBearer(auto_error=False, scheme_name="API key", description="An AP
 
 
 async def live_service(request: Request) -> Service:
-    """The process's service, which create_app was given. `async`, as every dependency: FastAPI runs others in a thread."""
+    """The process's service, which create_app was given. `async`: FastAPI runs other dependencies in a thread."""
     service: Service = request.app.state.service
     return service
 

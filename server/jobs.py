@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 
 import procrastinate
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 from procrastinate.types import TimeDeltaParams
+from psycopg_pool import AsyncConnectionPool
+
 from casework.decisions import Decisions
 from casework.legs import Legs
 from casework.resources import KEEPALIVE, Resources, refuse_closed

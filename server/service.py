@@ -12,6 +12,7 @@ from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
 from casework.listening import Listener
+from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -34,6 +35,7 @@ class Service:
     queue: Queue
     store: Store
     decisions: Decisions
+    messages: Messages
     deciding: Deciding
     identity: Identity
     listener: Listener
@@ -63,6 +65,7 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             queue=queue,
             store=store,
             decisions=decisions,
+            messages=Messages(resources.engine, queue),
             deciding=Deciding(decisions, store, catalog, resources, services),
             identity=Identity(resources.engine, resources.pool, pepper(settings)),
             listener=Listener(database_url, resources.pool),

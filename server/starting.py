@@ -29,8 +29,8 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x20-\x7e]{1,200}$",
-        description="1 to 200 printable ASCII characters. The same key with the same request answers with the first "
-        "execution (200) instead of starting another.",
+        description="1 to 200 printable ASCII characters. The same key with the same request answers with what the "
+        "first one brought (200), and nothing happens twice.",
         examples=["order-5042-complaint-1"],
     ),
 ]
@@ -74,9 +74,7 @@ class Beginning:
                 execution = await self._settled(execution, ear)
         if not new:
             with service.listener.attend(execution.execution_id) as ear:
-                execution = await self._settled(
-                    await service.store.get(execution.tenant, execution.execution_id), ear
-                )
+                execution = await self._settled(await service.store.get(execution.tenant, execution.execution_id), ear)
         self.response.headers["Location"] = f"/executions/{execution.execution_id}"
         self.response.status_code = _status(execution, new)
         return execution

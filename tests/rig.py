@@ -18,6 +18,7 @@ from casework.approval import Approval, ApprovalState, Decision
 from casework.decisions import Decisions
 from casework.execution import Event, Execution, Mode, Status
 from casework.legs import Legs
+from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -74,6 +75,7 @@ class Rig:
     legs: Legs
     decisions: Decisions
     deciding: Deciding
+    posted: Messages
     catalog: Catalog
     services: Mapping[str, Services]
 
@@ -109,6 +111,11 @@ class Rig:
         answer = {"type": type_, "digest": approval.digest, **more}
         return await self.deciding.decide(actor, approval.approval_id, Decision.model_validate(answer))
 
+    async def write(self, execution_id: UUID, text: str, by: Actor = OLGA) -> Status:
+        """A further message of the customer. Returns where the execution stands with it."""
+        _, status, _ = await self.posted.add(by, execution_id, text)
+        return status
+
     async def messages(self, execution_id: UUID) -> list[AnyMessage]:
         """The conversation as its last checkpoint holds it."""
         entry = self.catalog.get("support")
@@ -138,5 +145,5 @@ async def rig(
         store, decisions = Store(resources.engine, resources.pool, queue), Decisions(resources.engine, queue)
         services = {"support": shop}
         deciding = Deciding(decisions, store, catalog, resources, services)
-        legs = Legs(resources.engine, resources.pool, queue)
-        yield Rig(resources, queue, store, legs, decisions, deciding, catalog, services)
+        posted, legs = Messages(resources.engine, queue), Legs(resources.engine, resources.pool, queue)
+        yield Rig(resources, queue, store, legs, decisions, deciding, posted, catalog, services)

@@ -48,6 +48,9 @@ STORY: dict[str, Words] = {
     "execution.created": Words(Tone.PLAIN, "{by} started {workflow}", "Mode: {mode}."),
     "execution.cancel_requested": Words(Tone.WARN, "{by} asked to cancel"),
     "execution.cancelled": Words(Tone.BAD, "Cancelled"),
+    "execution.reopened": Words(Tone.PLAIN, "Opened again"),
+    "message.received": Words(Tone.PLAIN, "{by} passed on a further message", "{text}"),
+    "message.read": Words(Tone.QUIET, "{by} read message {number}"),
     "run.started": Words(Tone.QUIET, "A worker took it up ({kind}, attempt {attempt})"),
     "run.released": Words(Tone.WARN, "Given back, to be tried again", "{error}"),
     "run.finished": Words(Tone.QUIET, "The run ended: {status}", "{error}"),
@@ -74,6 +77,7 @@ STORY: dict[str, Words] = {
     "approval.voted": Words(Tone.PLAIN, "{by} approved: {votes} of {needed}"),
     "approval.edited": Words(Tone.PLAIN, "{by} changed the arguments"),
     "approval.decided": Words(Tone.PLAIN, "{by} decided on {tool}: {state}"),
+    "approval.superseded": Words(Tone.WARN, "The question about {tool} no longer counts", "{reason}"),
     "output.screened": Words(Tone.QUIET, "Answer screened", node="screen_output"),
     "case.closed": Words(Tone.GOOD, "Resolved", "{answer}", "close", by_model=True),
     "case.escalated": Words(Tone.WARN, "Handed to a person", "{reason}", "escalate"),
@@ -125,6 +129,9 @@ def _special(event: Event) -> Words | None:
         case "input.screened" if data.get("suspicions"):
             signs = _braced(_listed(data["suspicions"]))
             return Words(Tone.WARN, "The request may carry injected instructions", signs, "screen_input")
+        case "message.read" if data.get("suspicions"):
+            signs = _braced(_listed(data["suspicions"]))
+            return Words(Tone.WARN, "Message {number} may carry injected instructions", signs)
         case "call.checked" if data.get("verdict") == "needs_approval":
             return Words(Tone.ASKS, "{tool} needs a person", "{reason}", "check_calls")
         case "model.answered" if data.get("calls"):
