@@ -127,7 +127,7 @@ def langgraph_dev(plan: Plan) -> dict[str, float]:
 
 def turns(plan: Plan) -> dict[str, float]:
     with embedded_postgres(_made(plan.folder)) as url:
-        return asyncio.run(growth(url, plan.sizes.turns))
+        return asyncio.run(growth(plan.folder, url, plan.sizes.turns))
 
 
 def approved_at_once(plan: Plan) -> dict[str, float]:

@@ -18,11 +18,9 @@ import psutil
 from bench.accounts import Group, postgres
 from casework.actor import SYSTEM, Role
 from casework.embedded import embedded_postgres, postgres_dir
-from casework.identity import Identity
 from casework.migrate import migrate
-from casework.resources import open_resources
 from casework.settings import Settings
-from server.service import pepper
+from server.service import open_service
 
 ROOT = Path(__file__).parent.parent
 CONFIG = Path(__file__).with_name("langgraph.json")
@@ -73,7 +71,7 @@ def running_service(folder: Path, layout: Layout) -> Iterator[Running]:
     """Started on a database of its own in `folder`, stopped on leaving."""
     folder.mkdir(parents=True)
     with embedded_postgres(folder) as database_url, ExitStack() as stack:
-        settings = Settings.model_validate({"data_dir": folder})
+        settings = Settings.model_validate({"data_dir": folder, "config": CONFIG})
         keys = _keys(settings, database_url)
         started = [
             stack.enter_context(_started(folder / f"{number}.log", command, ready, folder, layout))
@@ -117,9 +115,8 @@ def _keys(settings: Settings, database_url: str) -> tuple[str, str]:
 
     async def make() -> tuple[str, str]:
         await migrate(database_url)
-        async with open_resources(settings, database_url) as resources:
-            identity = Identity(resources.engine, pepper(settings))
-            starter = await identity.add_key("default", "bench", {Role.SERVICE}, by=SYSTEM)
-            return starter, await identity.add_key("default", "approver", {Role.APPROVER}, by=SYSTEM)
+        async with open_service(settings, database_url) as service:
+            starter = await service.identity.add_key("default", "bench", {Role.SERVICE}, by=SYSTEM)
+            return starter, await service.identity.add_key("default", "approver", {Role.APPROVER}, by=SYSTEM)
 
     return asyncio.run(make())

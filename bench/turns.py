@@ -9,23 +9,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from statistics import mean, median
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from bench.neutral_graph import INPUT, SNAPSHOT_EVERY, delta_builder
+from bench.neutral_graph import INPUT, SNAPSHOT_EVERY
+from bench.service import CONFIG
 from casework.actor import Actor, Role
 from casework.execution import Mode
 from casework.journal import Journal
-from casework.legs import Leg, Legs
+from casework.legs import Leg
 from casework.migrate import migrate
-from casework.resources import Resources, open_resources
 from casework.settings import Settings
-from casework.store import Store
-from graphs.catalog import Catalog, Entry
 from graphs.saver import FencedSaver
+from server.service import Service, open_service
 
 MESSAGES_A_TURN = 4
 PERIOD = SNAPSHOT_EVERY // MESSAGES_A_TURN
@@ -40,13 +37,6 @@ SELECT (SELECT coalesce(sum(octet_length(blob)), 0) FROM checkpoint_blobs WHERE 
         FROM checkpoints WHERE thread_id = %(thread)s) AS written"""
 
 
-class Nobody:
-    """A dispatcher that wakes nobody: the turns are run here. Implements casework.dispatch.Dispatcher."""
-
-    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True)
 class Turn:
     ms: float
@@ -57,13 +47,14 @@ class Turn:
 class Conversations:
     """Claims executions and runs turns on them."""
 
-    def __init__(self, resources: Resources, entry: Entry) -> None:
-        self.resources = resources
-        self.entry = entry
-        self.store = Store(resources.engine, Nobody())
-        self.legs = Legs(resources.engine, Nobody())
+    def __init__(self, service: Service) -> None:
+        self.store = service.store
+        self.legs = service.worker().legs
+        self.pool = service.resources.pool
+        self.entry = service.catalog.get("neutral")
 
     async def begin(self) -> Leg:
+        """Nobody else claims it: there is no worker here."""
         execution, _ = await self.store.create(BENCH, self.entry.name, self.entry.version, Mode.COPILOT, INPUT)
         leg = await self.legs.claim(execution.execution_id, "bench", timedelta(hours=1))
         if leg is None:
@@ -92,25 +83,25 @@ class Conversations:
 
     async def _turn(self, leg: Leg) -> Any:
         execution_id = leg.execution.execution_id
-        saver = FencedSaver(self.resources.pool, execution_id, leg.fence, Journal(), self.entry.serializer)
+        saver = FencedSaver(self.pool, execution_id, leg.fence, Journal(), self.entry.serializer)
         graph = self.entry.compiled.copy({"checkpointer": saver})
         config = {"configurable": {"thread_id": str(execution_id)}}
         return await graph.ainvoke(INPUT, config, durability="sync")  # type: ignore[call-overload]
 
     async def _written(self, thread: str) -> int:
-        async with self.resources.pool.connection() as connection:
+        async with self.pool.connection() as connection:
             row = await (await connection.execute(WRITTEN, {"thread": thread})).fetchone()
         return int(row["written"]) if row else 0
 
 
-async def growth(database_url: str, at: Sequence[int]) -> dict[str, float]:
+async def growth(data_dir: Path, database_url: str, at: Sequence[int]) -> dict[str, float]:
     """Time and bytes of a turn around each of `at`, relative to a first turn."""
     await migrate(database_url)
-    entry = Catalog.of({"neutral": delta_builder}).get("neutral")
+    settings = Settings.model_validate({"data_dir": data_dir, "config": CONFIG})
     windows = [range(turn - PERIOD // 2, turn + PERIOD // 2 + 1) for turn in at]
     figures: dict[str, float] = {}
-    async with open_resources(Settings.model_validate({}), database_url) as resources:
-        conversations = Conversations(resources, entry)
+    async with open_service(settings, database_url) as service:
+        conversations = Conversations(service)
         await conversations.turns(await conversations.begin(), 1, PERIOD, [])  # warm
         firsts = [await conversations.first() for _ in range(FRESH)]
         turns = await conversations.turns(await conversations.begin(), 1, windows[-1][-1], windows)
