@@ -1,7 +1,7 @@
 """A database with a long past: so many executions, with their runs, events, approvals, votes and effects.
 
 One execution every half minute, the newest first. Most have succeeded; 1 in 500 waits for a person; what failed, one
-workflow and one requester are all long ago, so that a list of them cannot be found among the newest.
+workflow and two requesters are all long ago, so that a list of them cannot be found among the newest.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FROM (
              WHEN n %% 30 = 0 THEN 'onboarding' ELSE 'support' END AS workflow,
         CASE WHEN n %% 100 = 7 THEN 'small' ELSE 'default' END AS tenant,
         CASE WHEN n > %(executions)s - 200 AND n %% 20 = 0 THEN 'former'
+             WHEN n > %(executions)s * 0.8 AND n %% 10 = 1 THEN 'old-system'
              WHEN n %% 10 = 0 THEN 'person-' || n / 10 %% 20 ELSE 'helpdesk' END AS requester,
         CASE WHEN n <= 50 THEN 'queued' WHEN n <= 100 THEN 'running' WHEN n %% 500 IN (1, 7) THEN 'waiting'
              WHEN n > %(executions)s * 0.9 AND n %% 200 = 3 THEN 'failed'
@@ -44,7 +45,8 @@ SELECT gen_random_uuid(), execution_id, md5(execution_id::text), 'v1', 'handle_c
     CASE WHEN status = 'waiting' THEN 'pending' WHEN random() < 0.1 THEN 'rejected' ELSE 'approved' END,
     CASE WHEN status <> 'waiting' THEN '{"type": "approve"}'::jsonb END,
     CASE WHEN status <> 'waiting' THEN 'ana' END, finished_at, finished_at,
-    CASE WHEN status = 'waiting' THEN now() + random() * interval '72 hours' ELSE created_at + interval '72 hours' END,
+    CASE WHEN status = 'waiting' THEN now() + interval '1 hour' + random() * interval '71 hours'
+         ELSE created_at + interval '72 hours' END,
     created_at
 FROM casework.executions WHERE status = 'waiting' OR finished_at IS NOT NULL AND random() < 0.25"""
 

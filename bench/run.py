@@ -26,8 +26,8 @@ from bench.figures import GOALS, Figures, ratios, table
 from bench.sections import QUICK, SECTIONS, Plan, Sizes
 from bench.service import Layout
 
-QUICK_SECTIONS = ["floors", "service", "turns", "burst"]
-"""What one tunes; the peer and the memory of thousands of executions take their time."""
+QUICK_SECTIONS = ["floors", "service", "peer", "turns", "burst"]
+"""All but the memory of thousands of executions."""
 
 
 def measure(wanted: list[str], repeats: int, sizes: Sizes, layout: Layout, peer_jobs: int | None) -> Figures:

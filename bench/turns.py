@@ -12,6 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
 
 from bench.neutral_graph import INPUT, SNAPSHOT_EVERY
 from bench.service import CONFIG
@@ -21,6 +24,7 @@ from casework.journal import Journal
 from casework.legs import Leg
 from casework.migrate import migrate
 from casework.settings import Settings
+from graphs.internals import STRICT_RESUME
 from graphs.saver import FencedSaver
 from server.service import Service, open_service
 
@@ -81,12 +85,31 @@ class Conversations:
         """The first turn of a new conversation."""
         return (await self.turns(await self.begin(), 1, 1, [range(1, 2)]))[1]
 
+    async def loading_ms(self, leg: Leg) -> float:
+        """How long reading the conversation takes; a turn does it once, and so does whoever resumes or shows it."""
+        graph, config = self._graph(leg)
+        began = time.perf_counter()
+        await graph.aget_state(config)
+        return (time.perf_counter() - began) * 1000
+
     async def _turn(self, leg: Leg) -> Any:
-        execution_id = leg.execution.execution_id
-        saver = FencedSaver(self.pool, execution_id, leg.fence, Journal(), self.entry.serializer)
-        graph = self.entry.compiled.copy({"checkpointer": saver})
-        config = {"configurable": {"thread_id": str(execution_id)}}
-        return await graph.ainvoke(INPUT, config, durability="sync")  # type: ignore[call-overload]
+        graph, config = self._graph(leg)
+        return await graph.ainvoke(INPUT, config, durability="sync")
+
+    def _graph(self, leg: Leg) -> tuple[Any, RunnableConfig]:
+        """As graphs.runner makes them for a leg of its own, which every turn would be."""
+        execution = leg.execution
+        saver = FencedSaver(self.pool, execution.execution_id, leg.fence, Journal(), self.entry.serializer)
+        config: RunnableConfig = {
+            "configurable": {"thread_id": str(execution.execution_id), **STRICT_RESUME},
+            "metadata": {
+                "run_id": str(uuid4()),
+                "execution_id": str(execution.execution_id),
+                "workflow": execution.workflow,
+                "mode": execution.mode.value,
+            },
+        }
+        return self.entry.compiled.copy({"checkpointer": saver}), config
 
     async def _written(self, thread: str) -> int:
         async with self.pool.connection() as connection:
@@ -104,7 +127,9 @@ async def growth(data_dir: Path, database_url: str, at: Sequence[int]) -> dict[s
         conversations = Conversations(service)
         await conversations.turns(await conversations.begin(), 1, PERIOD, [])  # warm
         firsts = [await conversations.first() for _ in range(FRESH)]
-        turns = await conversations.turns(await conversations.begin(), 1, windows[-1][-1], windows)
+        long = await conversations.begin()
+        turns = await conversations.turns(long, 1, windows[-1][-1], windows)
+        figures[f"turn {windows[-1][-1]}, ms to load its state"] = await conversations.loading_ms(long)
         firsts += [await conversations.first() for _ in range(FRESH)]
     first_ms = figures["turn 1, ms"] = median(turn.ms for turn in firsts)
     first_bytes = figures["turn 1, bytes written"] = median(turn.written for turn in firsts)
