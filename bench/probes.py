@@ -24,7 +24,7 @@ async def streams(caller: Caller, executions: int) -> dict[str, float]:
     for _ in range(executions):
         began = time.perf_counter()
         async with caller.follow(await caller.start()) as story:
-            told = await _until("end", story)
+            told = await _whole(story)
         first.append(told[0].at - began)
         started.append(_at("run.started", told) - began)
         ended.append(told[-1].at - began)
@@ -44,7 +44,7 @@ async def approvals(starter: Caller, approver: Caller, executions: int) -> dict[
         seen = (await approver.send("GET", f"/executions/{execution_id}/events", 200))["next_after"]
         async with starter.follow(execution_id, seen) as story:
             began = time.perf_counter()
-            told, _ = await asyncio.gather(_until("end", story), approver.approve(approval))
+            told, _ = await asyncio.gather(_whole(story), approver.approve(approval))
         first.append(told[0].at - began)
         resumed.append(_at("run.started", told) - began)
         ended.append(told[-1].at - began)
@@ -61,13 +61,11 @@ def pick_up_ms(database_url: str, execution_ids: Sequence[str]) -> float:
         return median(float(row[0]) for row in connection.execute(PICK_UP, (list(execution_ids),)))
 
 
-async def _until(type_: str, story: AsyncIterator[Told]) -> list[Told]:
-    told = []
-    async for event in story:
-        told.append(event)
-        if event.type == type_:
-            return told
-    raise RuntimeError(f"the stream ended without {type_}: {told}")
+async def _whole(story: AsyncIterator[Told]) -> list[Told]:
+    told = [event async for event in story]
+    if not told or told[-1].type != "end":
+        raise RuntimeError(f"a stream was cut off: {told}")
+    return told
 
 
 def _at(type_: str, told: list[Told]) -> float:

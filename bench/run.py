@@ -81,9 +81,8 @@ def main() -> None:
     sys.stdout.write(table(figures))
     if asked.json:
         goals = {name: vars(goal) for name, goal in GOALS.items()}
-        asked.json.write_text(
-            json.dumps({"machine": machine(), "figures": figures, "goals": goals}, indent=2, ensure_ascii=False)
-        )
+        whole = {"asked": sys.argv[1:], "machine": machine(), "figures": figures, "goals": goals}
+        asked.json.write_text(json.dumps(whole, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":
