@@ -27,7 +27,7 @@ FROM (
              WHEN n %% 30 = 0 THEN 'onboarding' ELSE 'support' END AS workflow,
         CASE WHEN n %% 100 = 7 THEN 'small' ELSE 'default' END AS tenant,
         CASE WHEN n > %(executions)s - 200 AND n %% 20 = 0 THEN 'former'
-             WHEN n > %(executions)s * 0.8 AND n %% 10 = 1 THEN 'old-system'
+             WHEN n > %(executions)s * 0.8 AND n %% 4 = 1 THEN 'old-system'
              WHEN n %% 10 = 0 THEN 'person-' || n / 10 %% 20 ELSE 'helpdesk' END AS requester,
         CASE WHEN n <= 50 THEN 'queued' WHEN n <= 100 THEN 'running' WHEN n %% 500 IN (1, 7) THEN 'waiting'
              WHEN n > %(executions)s * 0.9 AND n %% 200 = 3 THEN 'failed'
