@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Mode per workflow, e.g. CASEWORK_MODES__SUPPORT=autonomous; copilot when not named."""
     lease: timedelta = timedelta(seconds=30)
     """How long a worker owns an execution without renewing; renewed every quarter of it."""
+    queue: str | None = None
+    """Another queue than Procrastinate in our database, as `module:factory`; docs/scaling.md says how to write one."""
     worker_concurrency: Annotated[int, Field(ge=1, le=200)] = 8
     """Executions one worker process runs at once."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
@@ -68,6 +70,14 @@ class Settings(BaseSettings):
     """How long an approval may wait; past it the case goes to a person. Never a silent yes."""
     reconcile_every: timedelta = timedelta(seconds=10)
     """How often executions that should run but have no live lease are woken again."""
+
+    upkeep_every: timedelta = timedelta(minutes=5)
+    """How often one of the workers prunes and tidies."""
+    keep_checkpoints: Annotated[timedelta | None, Field(ge=timedelta(0))] = timedelta(days=30)
+    """How long the working memory of an execution is kept after it ended. None: for ever. What people and auditors
+    read (the execution, its events, approvals, effects, audit lines) always stays."""
+    keep_jobs: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=1)
+    """How long the queue keeps a finished job that its worker did not delete at once."""
 
     stream_heartbeat: timedelta = timedelta(seconds=15)
     """How long a stream of events may be silent before a comment is sent, so that nobody takes it for dead."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from casework.decisions import Decisions
+from casework.dispatch import Queue
 from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
@@ -19,7 +20,7 @@ from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
 from graphs.runner import Runner
 from nodes.workflow import Services
-from server.jobs import Queue, Worker, open_queue, worker_name
+from server.jobs import Worker, open_queue, worker_name
 
 PEPPER_BYTES = 32
 

@@ -48,6 +48,7 @@ STORY: dict[str, Words] = {
     "execution.created": Words(Tone.PLAIN, "{by} started {workflow}", "Mode: {mode}."),
     "execution.cancel_requested": Words(Tone.WARN, "{by} asked to cancel"),
     "execution.cancelled": Words(Tone.BAD, "Cancelled"),
+    "execution.pruned": Words(Tone.QUIET, "Its working memory was deleted", "It ended long ago; its story stays."),
     "run.started": Words(Tone.QUIET, "A worker took it up ({kind}, attempt {attempt})"),
     "run.released": Words(Tone.WARN, "Given back, to be tried again", "{error}"),
     "run.finished": Words(Tone.QUIET, "The run ended: {status}", "{error}"),
