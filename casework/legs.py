@@ -6,20 +6,22 @@ Lock order, always: execution row, approval row, audit head.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.dispatch import Dispatcher
-from casework.execution import Execution, Status
+from casework.errors import LostLease
+from casework.execution import OVER, Execution, Status
 from casework.faults import fault
 from casework.journal import NewEvent, hold_fence, write_events
 from casework.store import close, lock_row
+from casework.stranded import leave_unknown
 from casework.tables import approvals, effects, executions, runs
 
 
@@ -172,6 +174,8 @@ class Legs:
         async with self.engine.begin() as db:
             await hold_fence(db, execution_id, leg.fence)
             row = await lock_row(db, leg.execution.tenant, execution_id)
+            if row.status != Status.RUNNING:  # an earlier call had committed, and its answer was lost
+                raise LostLease(f"execution {execution_id} has come to rest already: {row.status}")
             status = ending.status
             if row.cancel_requested and status is Status.WAITING:
                 status = Status.CANCELLED
@@ -222,6 +226,9 @@ class Legs:
                 .where(runs.c.run_id == leg.run_id)
                 .values(status=status, error=ending.error, finished_at=func.now())
             )
+            if status in (Status.FAILED, Status.CANCELLED):
+                why = f"the execution ended before this was known: {ending.error or status}"
+                await leave_unknown(db, leg.execution.tenant, execution_id, why)
             await fault("inside_finish")
         await fault("after_finish")
         return status
@@ -234,9 +241,9 @@ class Legs:
         execution_id = leg.execution.execution_id
         async with self.engine.begin() as db:
             await hold_fence(db, execution_id, leg.fence)
-            await db.execute(
+            given = await db.execute(
                 update(executions)
-                .where(executions.c.execution_id == execution_id)
+                .where(executions.c.execution_id == execution_id, executions.c.status == Status.RUNNING)
                 .values(
                     status=Status.QUEUED,
                     lease_owner=None,
@@ -245,6 +252,8 @@ class Legs:
                     updated_at=func.now(),
                 )
             )
+            if given.rowcount == 0:
+                raise LostLease(f"execution {execution_id} has come to rest already")
             await db.execute(
                 update(runs)
                 .where(runs.c.run_id == leg.run_id)
@@ -253,6 +262,32 @@ class Legs:
             given_back = NewEvent("run.released", {"run_id": str(leg.run_id), "error": error})
             await write_events(db, execution_id, [given_back])
             await self.dispatcher.wake(db, execution_id, delay)
+
+    async def take_back(self, leg: Leg) -> Leg:
+        """Raise the fence of a leg of one's own: what goes on of it, though it was stopped, can write nothing more.
+
+        Raises LostLease.
+        """
+        async with self.engine.begin() as db:
+            await hold_fence(db, leg.execution.execution_id, leg.fence)
+            mine = (executions.c.execution_id == leg.execution.execution_id, executions.c.status == Status.RUNNING)
+            raised = update(executions).where(*mine).values(fence=executions.c.fence + 1)
+            fence = await db.scalar(raised.returning(executions.c.fence))
+        if fence is None:
+            raise LostLease(f"execution {leg.execution.execution_id} has come to rest already")
+        return replace(leg, fence=fence)
+
+    async def worked(self, execution_id: UUID) -> timedelta:
+        """How long the execution has been at work since it was started or last reopened: all its runs, from the first
+        try of each to its end, or to now."""
+        reopened = select(func.max(runs.c.finished_at)).where(
+            runs.c.execution_id == execution_id, runs.c.status.in_(OVER)
+        )
+        since = func.coalesce(reopened.scalar_subquery(), text("'-infinity'::timestamptz"))
+        spans = func.coalesce(runs.c.finished_at, func.now()) - runs.c.started_at
+        query = select(func.sum(spans)).where(runs.c.execution_id == execution_id, runs.c.started_at >= since)
+        async with self.engine.connect() as db:
+            return await db.scalar(query) or timedelta(0)
 
     async def forgotten(self, older_than: timedelta, limit: int = 500) -> list[UUID]:
         """Executions that should run and that nobody runs: queued for `older_than`, or past their lease."""

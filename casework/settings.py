@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     """Executions one worker process runs at once."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
     """How often a run is tried before its execution fails with the last error."""
+    run_timeout: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=30)
+    """How long one try of a run may take. Past it the run is stopped at its next step, or cut off soon after; the try
+    counts. Longer than the `working_s` of every workflow's limits, which hands the case to a person instead."""
     retry_delay: timedelta = timedelta(seconds=1)
     """Pause before the second attempt; doubled for each one after."""
     approval_deadline: timedelta = timedelta(hours=72)

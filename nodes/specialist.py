@@ -56,7 +56,7 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
     async def think(state: State, context: Context) -> dict[str, Any]:
         if state.get("unsettled") or state.get("outcome"):
             return {}  # a call of the last turn is in doubt, or ended the case; the edge leads on
-        empty = exhausted(workflow.limits, state.get("spent", {}))
+        empty = exhausted(workflow.limits, context.spent(state))
         if empty:
             context.journal.note("budget.exhausted", reason=empty)
             return _escalated(empty)
