@@ -34,7 +34,8 @@ class Queue(Dispatcher, Protocol):
     """What a worker needs besides."""
 
     async def consume(self, advance: Advance, concurrency: int, stop_within: timedelta) -> None:
-        """Call `advance` for every wake-up, at most `concurrency` at once, until cancelled. No error ends it.
+        """Call `advance` for every wake-up, at most `concurrency` at once, until cancelled. An error of `advance` does
+        not end it; when the queue itself is lost it may raise, and is called again a second later.
 
         When cancelled: take no more, wait for those under way, cancel what is not done after `stop_within`, and end
         when none is left.

@@ -50,25 +50,20 @@ class ProcrastinateQueue:
         await job.defer_async(execution_id=str(execution_id))
 
     async def consume(self, advance: Advance, concurrency: int, stop_within: timedelta) -> None:
-        """Procrastinate's worker ends when the database stays away; start it again, for ever."""
+        """Procrastinate's worker ends when the database stays away."""
 
         async def job(execution_id: str) -> None:
             await advance(UUID(execution_id))
 
         self.app.tasks.pop(ADVANCE, None)  # of an earlier worker in this process
         self.app.task(name=ADVANCE, retry=3)(job)
-        while True:
-            try:
-                await self.app.run_worker_async(
-                    concurrency=concurrency,
-                    install_signal_handlers=False,
-                    delete_jobs="always",
-                    shutdown_graceful_timeout=stop_within.total_seconds(),
-                    fetch_job_polling_interval=2.0,
-                )
-            except Exception:
-                log.exception("worker.queue_lost")
-                await asyncio.sleep(1.0)
+        await self.app.run_worker_async(
+            concurrency=concurrency,
+            install_signal_handlers=False,
+            delete_jobs="always",
+            shutdown_graceful_timeout=stop_within.total_seconds(),
+            fetch_job_polling_interval=2.0,
+        )
 
     async def tidy(self, keep: timedelta, *, dry_run: bool = False) -> Mapping[str, int]:
         """Give back what dead workers hold, delete finished jobs and the rows of dead workers."""
@@ -112,8 +107,7 @@ class Worker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work until left; then drain: runs stop at their next step and free their leases."""
-        consume = self.queue.consume(self.runner.advance, self.settings.worker_concurrency, STOP_TIMEOUT)
-        consuming = asyncio.create_task(consume, name="worker")
+        consuming = asyncio.create_task(self._consume(), name="worker")
         beating = asyncio.create_task(self.runner.keep_alive(), name="keep_alive")
         healing = asyncio.create_task(self._heal(), name="reconciler")
         upkeep = asyncio.create_task(self.upkeep.keep_up(), name="upkeep")
@@ -127,6 +121,15 @@ class Worker:
             for task in (beating, healing, upkeep):
                 task.cancel()
             await asyncio.gather(beating, healing, upkeep, return_exceptions=True)
+
+    async def _consume(self) -> None:
+        """A queue may give up when its server stays away; begin again, for ever."""
+        while True:
+            try:
+                await self.queue.consume(self.runner.advance, self.settings.worker_concurrency, STOP_TIMEOUT)
+            except Exception:
+                log.exception("worker.queue_lost")
+            await asyncio.sleep(1.0)
 
     async def _heal(self) -> None:
         """Wake what should run and has no live lease; reopen what can resume again; close overdue approvals."""
