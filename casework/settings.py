@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     reconcile_every: timedelta = timedelta(seconds=10)
     """How often executions that should run but have no live lease are woken again."""
 
-    upkeep_every: timedelta = timedelta(minutes=5)
+    upkeep_every: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=5)
     """How often one of the workers prunes and tidies."""
     keep_checkpoints: Annotated[timedelta | None, Field(ge=timedelta(0))] = timedelta(days=30)
     """How long the working memory of an execution is kept after it ended. None: for ever. What people and auditors

@@ -43,8 +43,8 @@ class Upkeep:
         async with _alone(self.resources.pool) as alone:
             if not alone:
                 return None
-            pruned = await self._prune(dry_run)
-            return {PRUNED: pruned, **await self.queue.tidy(self.settings.keep_jobs, dry_run=dry_run)}
+            tidied = await self.queue.tidy(self.settings.keep_jobs, dry_run=dry_run)
+            return {PRUNED: await self._prune(dry_run), **tidied}  # last: the first time it may take an hour
 
     async def _prune(self, dry_run: bool) -> int:
         keep = self.settings.keep_checkpoints
