@@ -6,14 +6,14 @@ Lock order, always: execution row, approval row, audit head.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.dispatch import Dispatcher
@@ -24,6 +24,7 @@ from casework.journal import NOTICE, STORY, NewEvent, hold_fence, story_of, writ
 from casework.messages import supersede_calls
 from casework.plain import plain
 from casework.resources import Pool, driver_of
+from casework.stranded import leave_unknown
 from casework.tables import approvals, effects, executions, runs
 
 
@@ -75,6 +76,8 @@ class Ending:
 
 
 TOTALS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
+AT_ONCE = frozenset({Status.SUCCEEDED, Status.ESCALATED})
+"""What a leg most often ends in. No other ending has anything to look for, unless a message came meanwhile."""
 KEPT = (*TOTALS, "messages_read")
 """Columns that an ending without them leaves as they are."""
 
@@ -102,7 +105,8 @@ SELECT *, {NOTICE} FROM counted, leg"""
 LOOK = """SELECT cancel_requested, EXISTS (
     SELECT 1 FROM casework.approvals a WHERE a.execution_id = e.execution_id
         AND decision IS NOT NULL AND applied_at IS NULL AND interrupt_id = ANY(%(pending)s)) AS decided, messages
-FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s FOR NO KEY UPDATE"""
+FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
+FOR NO KEY UPDATE"""
 
 QUESTION = (
     "execution_id, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, doubt, "
@@ -114,7 +118,7 @@ ON CONFLICT DO NOTHING RETURNING description, kind"""
 
 END = f"""WITH fence AS MATERIALIZED (
     SELECT execution_id FROM casework.executions
-    WHERE execution_id = %(execution)s AND fence = %(fence)s
+    WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
         AND (%(status)s <> 'succeeded' OR cancel_requested OR messages <= COALESCE(%(messages_read)s::int, messages))
     FOR NO KEY UPDATE),
 applied AS (
@@ -134,7 +138,7 @@ counted AS (
         event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
     WHERE execution_id = (SELECT execution_id FROM fence) RETURNING execution_id, event_seq, {NOTICE}), {STORY}
 SELECT 1 FROM counted"""
-"""Changes nothing when the fence is not the execution's, or when it succeeded without having read a message."""
+"""Changes nothing when the leg is not the execution's any more, or when it succeeded without having read a message."""
 
 
 def _end_of(
@@ -250,7 +254,7 @@ class Legs:
         """
         await fault("before_finish")
         status = ending.status
-        if status not in OVER or not await self._end_at_once(leg, ending):
+        if status not in AT_ONCE or not await self._end_at_once(leg, ending):
             status = await self._look_and_end(leg, ending, pending)
         await fault("after_finish")
         return status
@@ -269,7 +273,7 @@ class Legs:
             looked = await raw.execute(LOOK, {"execution": execution_id, "fence": leg.fence, "pending": list(pending)})
             row = await looked.fetchone()
             if row is None:
-                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more")
+                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more, or it rests")
             cancelled, decided, messages = row
             status, told = ending.status, []
             unread = ending.messages_read is not None and messages > ending.messages_read
@@ -286,6 +290,9 @@ class Legs:
             if status is Status.QUEUED:
                 await self.dispatcher.wake(raw, execution_id)
             await raw.execute(END, _end_of(leg, ending, status, pending, told))
+            if status in (Status.FAILED, Status.CANCELLED):
+                why = f"the execution ended before this was known: {ending.error or status}"
+                await leave_unknown(db, leg.execution.tenant, execution_id, why)
             await fault("inside_finish")
         return status
 
@@ -297,9 +304,9 @@ class Legs:
         execution_id = leg.execution.execution_id
         async with self.engine.begin() as db:
             await hold_fence(db, execution_id, leg.fence)
-            await db.execute(
+            given = await db.execute(
                 update(executions)
-                .where(executions.c.execution_id == execution_id)
+                .where(executions.c.execution_id == execution_id, executions.c.status == Status.RUNNING)
                 .values(
                     status=Status.QUEUED,
                     lease_owner=None,
@@ -308,6 +315,8 @@ class Legs:
                     updated_at=func.now(),
                 )
             )
+            if given.rowcount == 0:
+                raise LostLease(f"execution {execution_id} has come to rest already")
             await db.execute(
                 update(runs)
                 .where(runs.c.run_id == leg.run_id)
@@ -316,6 +325,32 @@ class Legs:
             given_back = NewEvent("run.released", {"run_id": str(leg.run_id), "error": error})
             await write_events(db, execution_id, [given_back])
             await self.dispatcher.wake(await driver_of(db), execution_id, delay)
+
+    async def take_back(self, leg: Leg) -> Leg:
+        """Raise the fence of a leg of one's own: what goes on of it, though it was stopped, can write nothing more.
+
+        Raises LostLease.
+        """
+        async with self.engine.begin() as db:
+            await hold_fence(db, leg.execution.execution_id, leg.fence)
+            mine = (executions.c.execution_id == leg.execution.execution_id, executions.c.status == Status.RUNNING)
+            raised = update(executions).where(*mine).values(fence=executions.c.fence + 1)
+            fence = await db.scalar(raised.returning(executions.c.fence))
+        if fence is None:
+            raise LostLease(f"execution {leg.execution.execution_id} has come to rest already")
+        return replace(leg, fence=fence)
+
+    async def worked(self, execution_id: UUID) -> timedelta:
+        """How long the execution has been at work since it was started or last reopened: all its runs, from the first
+        try of each to its end, or to now."""
+        reopened = select(func.max(runs.c.finished_at)).where(
+            runs.c.execution_id == execution_id, runs.c.status.in_(OVER)
+        )
+        since = func.coalesce(reopened.scalar_subquery(), text("'-infinity'::timestamptz"))
+        spans = func.coalesce(runs.c.finished_at, func.now()) - runs.c.started_at
+        query = select(func.sum(spans)).where(runs.c.execution_id == execution_id, runs.c.started_at >= since)
+        async with self.engine.connect() as db:
+            return await db.scalar(query) or timedelta(0)
 
     async def forgotten(self, older_than: timedelta, limit: int = 500) -> list[UUID]:
         """Executions that should run and that nobody runs: queued for `older_than`, or past their lease."""

@@ -58,16 +58,29 @@ class Settings(BaseSettings):
     """Mode per workflow, e.g. CASEWORK_MODES__SUPPORT=autonomous; copilot when not named."""
     lease: timedelta = timedelta(seconds=30)
     """How long a worker owns an execution without renewing; renewed every quarter of it."""
+    queue: str | None = None
+    """Another queue than Procrastinate in our database, as `module:factory`; docs/scaling.md says how to write one."""
     worker_concurrency: Annotated[int, Field(ge=1, le=200)] = 8
     """Executions one worker process runs at once."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
     """How often a run is tried before its execution fails with the last error."""
+    run_timeout: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=30)
+    """How long one try of a run may take. Past it the run is stopped at its next step, or cut off soon after; the try
+    counts. Longer than the `working_s` of every workflow's limits, which hands the case to a person instead."""
     retry_delay: timedelta = timedelta(seconds=1)
     """Pause before the second attempt; doubled for each one after."""
     approval_deadline: timedelta = timedelta(hours=72)
     """How long an approval may wait; past it the case goes to a person. Never a silent yes."""
     reconcile_every: timedelta = timedelta(seconds=10)
     """How often executions that should run but have no live lease are woken again."""
+
+    upkeep_every: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=5)
+    """How often one of the workers prunes and tidies."""
+    keep_checkpoints: Annotated[timedelta | None, Field(ge=timedelta(0))] = timedelta(days=30)
+    """How long the working memory of an execution is kept after it ended. None: for ever. What people and auditors
+    read (the execution, its events, approvals, effects, audit lines) always stays."""
+    keep_jobs: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=1)
+    """How long the queue keeps a finished job that its worker did not delete at once."""
 
     stream_heartbeat: timedelta = timedelta(seconds=15)
     """How long a stream of events may be silent before a comment is sent, so that nobody takes it for dead."""

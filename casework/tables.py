@@ -67,9 +67,15 @@ executions = Table(
     _created(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),
+    Column("pruned_at", DateTime(timezone=True)),  # when its checkpoints were deleted
     UniqueConstraint("tenant", "requester", "idempotency_key"),
     Index("executions_page_idx", "tenant", text("created_at DESC"), text("execution_id DESC")),
     Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
+    Index(
+        "executions_prunable_idx",
+        "finished_at",
+        postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
+    ),
 )
 
 runs = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -28,7 +28,9 @@ from casework.telemetry import configure_logging
 from graphs.replay import replay
 from server import up
 from server.demo import demo
+from server.jobs import open_queue
 from server.service import open_service, pepper, prepare
+from server.upkeep import Upkeep
 from tools.gate import DATABASE_GONE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
@@ -130,6 +132,26 @@ def replay_command(
         sys.stdout.write(story)
 
     _run(job, _settings(config))
+
+
+@app.command("prune")
+def prune_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Delete the checkpoints of executions that ended long ago, and tidy the queue. Workers do it by themselves."""
+
+    async def job(settings: Settings, url: str) -> Mapping[str, int] | None:
+        async with open_resources(settings, url) as resources, open_queue(resources) as queue:
+            return await Upkeep(resources, queue).once(dry_run=dry_run)
+
+    done = _run(job, _settings())
+    if done is None:
+        console.print("A worker is at it right now.")
+        return
+    if dry_run:
+        console.print("A dry run: nothing was changed. It would have been:")
+    for what, times in done.items():
+        console.print(f"{times:>7}  {what}")
 
 
 @key_app.command("add")

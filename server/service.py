@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from casework.decisions import Decisions
+from casework.dispatch import Queue
 from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
@@ -20,7 +21,7 @@ from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
 from graphs.runner import Runner
 from nodes.workflow import Services
-from server.jobs import Queue, Worker, open_queue, worker_name
+from server.jobs import Worker, open_queue, worker_name
 
 PEPPER_BYTES = 32
 
@@ -51,6 +52,7 @@ class Service:
 async def open_service(settings: Settings, database_url: str) -> AsyncIterator[Service]:
     """Open everything on a migrated database; closes it on leaving. Raises SettingsInvalid, GraphInvalid."""
     catalog = Catalog.load(settings.config)
+    _check_run_timeout(settings, catalog)
     async with (
         open_resources(settings, database_url) as resources,
         open_services(catalog, settings) as services,
@@ -70,6 +72,16 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             identity=Identity(resources.engine, resources.pool, pepper(settings)),
             listener=Listener(database_url, resources.pool),
         )
+
+
+def _check_run_timeout(settings: Settings, catalog: Catalog) -> None:
+    """A run must not be stopped for its time before its workflow's budget can hand the case to a person."""
+    for entry in catalog:
+        if entry.workflow is not None and entry.workflow.limits.working_s >= settings.run_timeout.total_seconds():
+            raise SettingsInvalid(
+                f"CASEWORK_RUN_TIMEOUT must be longer than the {entry.workflow.limits.working_s} s "
+                f"that the limits of workflow {entry.name} give a case"
+            )
 
 
 async def prepare(service: Service) -> None:

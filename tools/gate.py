@@ -26,12 +26,13 @@ from casework.errors import (
     WorkerSignal,
 )
 from casework.execution import Mode
+from casework.patience import GRACE_S, within
 from casework.telemetry import logger
 from policies.verdict import Deny, NeedsApproval, Verdict, strictest
 from tools import ledger
 from tools.ledger import Call, Check, Result
 from tools.scope import Caller, Scope
-from tools.spec import Effect, Tool
+from tools.spec import Effect, Tool, ToolContext, ToolFunction
 
 log = logger(__name__)
 
@@ -159,9 +160,16 @@ async def _judge(caller: Caller, call: Call, scope: Scope, db: AsyncConnection) 
     verdicts = [policy(call.tool.name, call.args, scope.actor) for policy in caller.policies]
     if call.tool.policy is not None:
         context = scope.context(call.call_id, db)
-        facts = await call.tool.facts(call.args, context) if call.tool.facts is not None else None
+        facts = await _facts(call.tool.facts, call, context, db) if call.tool.facts is not None else None
         verdicts.append(call.tool.policy(call.args, scope.actor, facts))
     return strictest(verdicts)
+
+
+async def _facts(load: ToolFunction, call: Call, context: ToolContext, db: AsyncConnection) -> Any:
+    try:
+        return await ledger.run_in(db, call, load(call.args, context))
+    except TimeoutError as error:
+        raise CallRefused(f"what {call.tool.name} is judged by could not be loaded in time") from error
 
 
 def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
@@ -177,20 +185,25 @@ def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
 
 
 async def _read(call: Call, scope: Scope) -> Result:
-    async with asyncio.timeout(call.tool.timeout_s), scope.resources.engine.connect() as db:
-        return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
+    async with _waiting(call), scope.resources.engine.connect() as db:
+        return ledger.dump(await ledger.run_in(db, call, call.tool.run(call.args, scope.context(call.call_id, db))))
 
 
 async def _transact(call: Call, scope: Scope, check: Check) -> Result:
-    async with asyncio.timeout(call.tool.timeout_s):
+    async with _waiting(call):
         return await ledger.transact(call, scope, check)
+
+
+def _waiting(call: Call) -> asyncio.Timeout:
+    """Around what waits for the database besides: a little longer than the tool itself may take."""
+    return asyncio.timeout(call.tool.timeout_s + 2 * GRACE_S)
 
 
 async def _outside(call: Call, scope: Scope, attempt: int) -> Result:
     """One outside call. What is neither a result nor a definite refusal may have happened: unknown."""
     try:
-        async with asyncio.timeout(call.tool.timeout_s):
-            return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, None, attempt)))
+        running = call.tool.run(call.args, scope.context(call.call_id, None, attempt))
+        return ledger.dump(await within(call.tool.timeout_s, running))
     except (ToolFailed, OutcomeUnknown):
         raise
     except ToolError as error:

@@ -51,6 +51,7 @@ STORY: dict[str, Words] = {
     "execution.reopened": Words(Tone.PLAIN, "Opened again"),
     "message.received": Words(Tone.PLAIN, "{by} passed on a further message", "{text}"),
     "message.read": Words(Tone.QUIET, "{by} read message {number}"),
+    "execution.pruned": Words(Tone.QUIET, "Its working memory was deleted", "It ended long ago; its story stays."),
     "run.started": Words(Tone.QUIET, "A worker took it up ({kind}, attempt {attempt})"),
     "run.released": Words(Tone.WARN, "Given back, to be tried again", "{error}"),
     "run.finished": Words(Tone.QUIET, "The run ended: {status}", "{error}"),
