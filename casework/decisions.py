@@ -161,9 +161,10 @@ class Decisions:
         """Never a yes: a tool's call is not made, an unknown one stays unknown, and the case goes to a person."""
         said = "stop" if row.kind == Kind.OUTCOME else "reject"
         decision = {"type": said, "digest": row.digest, "reason": LAPSED}
-        if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
-            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [])
         await self._settle(db, row, ApprovalState.EXPIRED, decision, SYSTEM)
+        if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
+            escalated = NewEvent("execution.escalated", {"reason": LAPSED})
+            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [escalated])
 
     async def _vote(self, db: AsyncConnection, row: Row[Any], actor: Actor) -> None:
         vote = upsert(votes).values(approval_id=row.approval_id, actor_id=actor.actor_id, digest=row.digest)

@@ -45,6 +45,8 @@ POINTS: Mapping[str, str] = {
     "after_finish": "the end of the leg is committed; the queue's job is still there",
     "inside_decision": "a decision and its wake-up are written; their transaction has not committed",
     "after_decision": "a decision and its wake-up are committed; whoever decided has no answer",
+    "before_post": "a webhook's message is claimed; nothing is sent",
+    "after_post": "a webhook's receiver has answered; what it said is not recorded",
 }
 """Every point, and how things stand when it is passed."""
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.errors import LostLease, NotFound
+from casework.outbox import enqueue, message_of
 from casework.plain import plain
 from casework.tables import events, executions
 
@@ -63,7 +64,7 @@ async def hold_fence(db: AsyncConnection, execution_id: UUID, fence: int) -> Non
 async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[NewEvent]) -> None:
     """Number and insert events in the caller's transaction, which holds the execution's row from here on.
 
-    Whoever listens to the execution is told when it commits.
+    Whoever listens to the execution is told when it commits, and so are the webhooks that asked for what it says.
     """
     if not new:
         return
@@ -83,3 +84,6 @@ async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[Ne
             for i, event in enumerate(new)
         ],
     )
+    messages = [message for event in new if (message := message_of(event.type, event.data)) is not None]
+    if messages:
+        await enqueue(db, execution_id, messages)

@@ -181,10 +181,14 @@ class Legs:
                     upsert(approvals)
                     .values(rows)
                     .on_conflict_do_nothing()
-                    .returning(approvals.c.description, approvals.c.kind)
+                    .returning(approvals.c.approval_id, approvals.c.description, approvals.c.kind)
                 )
                 asked = [
-                    NewEvent("approval.requested", {"description": r.description, "kind": r.kind}) for r in inserted
+                    NewEvent(
+                        "approval.requested",
+                        {"approval_id": str(r.approval_id), "description": r.description, "kind": r.kind},
+                    )
+                    for r in inserted
                 ]
             else:
                 asked = []

@@ -195,12 +195,15 @@ async def close(
 ) -> None:
     """Set the status and free the lease; a final one also supersedes what was still asked."""
     over = status in OVER
+    superseded: list[NewEvent] = []
     if over:
-        await db.execute(
+        dropped = await db.scalars(
             update(approvals)
             .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
             .values(state=ApprovalState.SUPERSEDED)
+            .returning(approvals.c.approval_id)
         )
+        superseded = [NewEvent("approval.superseded", {"approval_id": str(approval_id)}) for approval_id in dropped]
     await db.execute(
         update(executions)
         .where(executions.c.execution_id == execution_id)
@@ -214,4 +217,4 @@ async def close(
             **values,
         )
     )
-    await write_events(db, execution_id, new)
+    await write_events(db, execution_id, [*superseded, *new])

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, ops, starting, workflows
+from server import approvals, executions, ops, starting, webhooks, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
@@ -45,6 +45,7 @@ TAGS = [
     {"name": "executions", "description": "One case going through a workflow."},
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
     {"name": "workflows", "description": "What can be started here."},
+    {"name": "webhooks", "description": "Who is told what happens, as it happens. For admins."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
 
@@ -64,7 +65,14 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.service = service
-    api = (starting.router(service.catalog), executions.router, approvals.router, workflows.router, ops.router)
+    api = (
+        starting.router(service.catalog),
+        executions.router,
+        approvals.router,
+        workflows.router,
+        webhooks.router,
+        ops.router,
+    )
     pages = (inbox.router, cases.router, deciding.router, signing_in.router, reference.router)
     for router in (*api, *pages):
         refuse_undeclared(router)

@@ -15,10 +15,12 @@ from procrastinate.types import TimeDeltaParams
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.decisions import Decisions
+from casework.deliveries import Deliveries
 from casework.legs import Legs
 from casework.resources import KEEPALIVE, Resources
 from casework.telemetry import logger
 from graphs.runner import Runner
+from server.sending import Sender
 
 log = logger(__name__)
 
@@ -51,13 +53,24 @@ async def open_queue(resources: Resources) -> AsyncIterator[Queue]:
 
 
 class Worker:
-    """Consumes wake-ups in this process, renews its leases, and heals what the queue forgot."""
+    """Consumes wake-ups in this process, renews its leases, heals what the queue forgot, and sends webhooks."""
 
-    def __init__(self, queue: Queue, runner: Runner, legs: Legs, decisions: Decisions, resources: Resources) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        runner: Runner,
+        legs: Legs,
+        decisions: Decisions,
+        deliveries: Deliveries,
+        sender: Sender,
+        resources: Resources,
+    ) -> None:
         self.queue = queue
         self.runner = runner
         self.legs = legs
         self.decisions = decisions
+        self.deliveries = deliveries
+        self.sender = sender
         self.settings = resources.settings
         queue.app.task(name=ADVANCE, retry=3)(self._advance)
 
@@ -70,16 +83,17 @@ class Worker:
         consuming = asyncio.create_task(self._consume(), name="worker")
         beating = asyncio.create_task(self.runner.keep_alive(), name="keep_alive")
         healing = asyncio.create_task(self._heal(), name="reconciler")
-        try:
-            yield
-        finally:
-            self.runner.drain()
-            consuming.cancel()
-            with suppress(asyncio.CancelledError):
-                await consuming
-            for task in (beating, healing):
-                task.cancel()
-            await asyncio.gather(beating, healing, return_exceptions=True)
+        async with self.sender.running():
+            try:
+                yield
+            finally:
+                self.runner.drain()
+                consuming.cancel()
+                with suppress(asyncio.CancelledError):
+                    await consuming
+                for task in (beating, healing):
+                    task.cancel()
+                await asyncio.gather(beating, healing, return_exceptions=True)
 
     async def _consume(self) -> None:
         """Procrastinate's worker ends when the database stays away; start it again, for ever."""
@@ -97,7 +111,7 @@ class Worker:
                 await asyncio.sleep(1.0)
 
     async def _heal(self) -> None:
-        """Wake what should run and has no live lease; reopen what can resume again; close overdue approvals."""
+        """Wake what should run and has no live lease; reopen what can resume again; expire; forget."""
         every = self.settings.reconcile_every
         while True:
             await asyncio.sleep(every.total_seconds())
@@ -108,6 +122,7 @@ class Worker:
                     await self.legs.wake(forgotten)
                 await self.legs.reopen({entry.version for entry in self.runner.catalog})
                 await self.decisions.expire_due()
+                await self.deliveries.prune(self.settings.webhook_history)
             except Exception:
                 log.exception("reconciler.failed")
 

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from casework.attempts import Attempts
 from casework.decisions import Decisions
+from casework.deliveries import Deliveries
+from casework.egress import Egress
 from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
@@ -15,11 +18,13 @@ from casework.listening import Listener
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
+from casework.webhooks import Webhooks
 from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
 from graphs.runner import Runner
 from nodes.workflow import Services
 from server.jobs import Queue, Worker, open_queue, worker_name
+from server.sending import Sender
 
 PEPPER_BYTES = 32
 
@@ -37,12 +42,16 @@ class Service:
     deciding: Deciding
     identity: Identity
     listener: Listener
+    webhooks: Webhooks
+    deliveries: Deliveries
 
     def worker(self) -> Worker:
         """A worker on these parts. At most one per process."""
         legs = Legs(self.resources.engine, self.queue)
         runner = Runner(legs, self.catalog, self.resources, self.services, worker_name())
-        return Worker(self.queue, runner, legs, self.decisions, self.resources)
+        attempts = Attempts(self.resources.engine, self.resources.settings.webhook_timeout)
+        sender = Sender(attempts, self.webhooks.egress, self.identity.seal, self.resources)
+        return Worker(self.queue, runner, legs, self.decisions, self.deliveries, sender, self.resources)
 
 
 @asynccontextmanager
@@ -56,6 +65,8 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
     ):
         store = Store(resources.engine, queue)
         decisions = Decisions(resources.engine, queue)
+        identity = Identity(resources.engine, pepper(settings))
+        egress = Egress(private=settings.webhook_private_receivers)
         yield Service(
             resources=resources,
             catalog=catalog,
@@ -64,8 +75,10 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             store=store,
             decisions=decisions,
             deciding=Deciding(decisions, store, catalog, resources, services),
-            identity=Identity(resources.engine, pepper(settings)),
+            identity=identity,
             listener=Listener(database_url, resources.pool),
+            webhooks=Webhooks(resources.engine, egress, identity.seal),
+            deliveries=Deliveries(resources.engine),
         )
 
 
