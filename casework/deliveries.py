@@ -88,9 +88,8 @@ class Deliveries:
         """Queue a message that says nothing but that it is a test. Raises NotFound, Conflict when it is off."""
         async with self.engine.begin() as db:
             await _find_enabled(db, tenant, webhook_id)
-            made = insert(deliveries).values(
-                delivery_id=uuid4(), webhook_id=webhook_id, type=TEST_TYPE, data={"webhook_id": str(webhook_id)}
-            )
+            about = {"webhook_id": str(webhook_id), "path": f"/webhooks/{webhook_id}"}
+            made = insert(deliveries).values(delivery_id=uuid4(), webhook_id=webhook_id, type=TEST_TYPE, data=about)
             row = (await db.execute(made.returning(deliveries))).one()
             await db.execute(NOTIFY)
         return _shown(row)

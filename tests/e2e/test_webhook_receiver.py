@@ -64,6 +64,9 @@ async def test_the_printed_receiver_takes_each_message_once_and_refuses_what_is_
             await eventually(lambda: told in receiver.said(), receiver.said)
             await office.deliveries.retry("default", webhook.webhook_id, delivery.delivery_id)
             assert (await office.attempted(webhook, 2)).last_status == 204
+            await office.deliveries.test("default", webhook.webhook_id)
+            await office.settled(webhook, DeliveryState.DELIVERED, DeliveryState.DELIVERED)
+            await eventually(lambda: f"webhook.test /webhooks/{webhook.webhook_id}" in receiver.said(), receiver.said)
         assert receiver.said().count(told) == 1
         async with httpx.AsyncClient(trust_env=False) as client:
             forged = {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}

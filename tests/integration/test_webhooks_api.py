@@ -174,7 +174,7 @@ async def test_a_test_message_arrives_and_a_failed_one_is_sent_again_by_hand(web
         queued = await web.call("amy", "POST", f"{path}/test")
         assert (queued.status_code, queued.json()["type"], queued.json()["state"]) == (202, "webhook.test", "pending")
         (got,) = await receiver.received(1)
-        assert got.verified(secret)["data"] == {"webhook_id": str(webhook.webhook_id)}
+        assert got.verified(secret)["data"] == {"webhook_id": str(webhook.webhook_id), "path": path}
         await office.attempted(webhook, 1)
         assert (await web.get(path, "amy"))["off_because"] == "the receiver answered 410 Gone"
         await web.call("amy", "PATCH", path, json={"enabled": True})
