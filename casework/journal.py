@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.errors import LostLease, NotFound
-from casework.outbox import enqueue, message_of
+from casework.outbox import fact_of, tell
 from casework.plain import plain
 from casework.tables import events, executions
 
@@ -84,6 +85,8 @@ async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[Ne
             for i, event in enumerate(new)
         ],
     )
-    messages = [message for event in new if (message := message_of(event.type, event.data)) is not None]
-    if messages:
-        await enqueue(db, execution_id, messages)
+    facts = [fact for event in new if (fact := fact_of(event.type, event.data)) is not None]
+    if facts:
+        connection = (await db.get_raw_connection()).driver_connection
+        assert isinstance(connection, psycopg.AsyncConnection)
+        await tell(connection, execution_id, facts)

@@ -1,7 +1,7 @@
 """What is told to webhooks, written as rows in the transaction of the fact: no fact without them, none without a fact.
 
-A message names things and says how they stand; it holds nothing of a case's text, and nobody's name.
-casework/deliveries.py carries the rows on.
+A fact is told by naming things and how they stand; with nothing of a case's text, and nobody's name.
+casework/attempts.py carries the rows on.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+import psycopg
 
 from casework.approval import ApprovalState
 from casework.execution import OVER, Status
@@ -23,7 +22,7 @@ CHANNEL = "casework_deliveries"
 """Workers LISTEN here: there is something to send."""
 
 
-class MessageType(StrEnum):
+class FactType(StrEnum):
     """What a webhook can ask to be told."""
 
     EXECUTION_CREATED = "execution.created"
@@ -38,71 +37,73 @@ class MessageType(StrEnum):
     APPROVAL_EXPIRED = "approval.expired"
     """Nobody decided before the deadline."""
     APPROVAL_SUPERSEDED = "approval.superseded"
-    """The execution ended without its answer."""
+    """The execution ended, or went on, without its answer."""
 
 
 @dataclass(frozen=True)
-class Message:
-    """One fact that webhooks may be told."""
+class Fact:
+    """Something that webhooks may be told."""
 
-    type: MessageType
+    type: FactType
     data: Mapping[str, Any]
     """What stands beside the execution's id, its workflow and the path."""
 
 
 # No foreign key and no lock on the webhook: deleting one must neither fail a fact nor wait for it.
-ENQUEUE = text(
-    f"""
-    WITH told AS (
-        INSERT INTO casework.deliveries (delivery_id, webhook_id, type, data)
-        SELECT gen_random_uuid(), w.webhook_id, m.type, m.data || jsonb_build_object('workflow', x.workflow)
-        FROM casework.executions x
-        JOIN casework.webhooks w ON w.tenant = x.tenant AND w.enabled
-        JOIN unnest(cast(:types AS text[]), cast(:data AS jsonb[])) AS m (type, data) ON m.type = ANY (w.types)
-        WHERE x.execution_id = :execution_id AND x.source = 'api'
-        RETURNING delivery_id)
-    SELECT pg_notify('{CHANNEL}', '') FROM told LIMIT 1"""
-)
+TOLD = f"""told AS (
+    INSERT INTO casework.deliveries (delivery_id, webhook_id, type, data)
+    SELECT gen_random_uuid(), w.webhook_id, fact.type, fact.data::jsonb || jsonb_build_object('workflow', x.workflow)
+    FROM execution x
+    JOIN casework.webhooks w ON w.tenant = x.tenant AND w.enabled
+    JOIN unnest(%(fact_types)s::text[], %(fact_data)s::text[]) fact(type, data) ON fact.type = ANY (w.types)
+    WHERE x.source = 'api'
+    RETURNING pg_notify('{CHANNEL}', ''))"""
+"""SQL: inserts the facts of `told_of` for a CTE `execution`, the row of their execution; senders hear at the commit."""
+
+TELL = f"""WITH execution AS (
+    SELECT tenant, workflow, source FROM casework.executions WHERE execution_id = %(execution)s), {TOLD}
+SELECT 1"""
 
 
-def message_of(event_type: str, data: Mapping[str, Any]) -> Message | None:
+def fact_of(event_type: str, data: Mapping[str, Any]) -> Fact | None:
     """What an event of an execution's story tells the world outside; None: nothing."""
     status = data.get("status")
     match event_type:
         case "execution.created":
-            return Message(MessageType.EXECUTION_CREATED, {"status": Status.QUEUED})
+            return Fact(FactType.EXECUTION_CREATED, {"status": Status.QUEUED})
         case "run.finished" if status == Status.WAITING:
-            return Message(MessageType.EXECUTION_WAITING, {"status": status})
+            return Fact(FactType.EXECUTION_WAITING, {"status": status})
         case "run.finished" if status in OVER:
-            return Message(MessageType.EXECUTION_FINISHED, {"status": status})
+            return Fact(FactType.EXECUTION_FINISHED, {"status": status})
         case "execution.cancelled":
-            return Message(MessageType.EXECUTION_FINISHED, {"status": Status.CANCELLED})
+            return Fact(FactType.EXECUTION_FINISHED, {"status": Status.CANCELLED})
         case "execution.escalated":
-            return Message(MessageType.EXECUTION_FINISHED, {"status": Status.ESCALATED})
+            return Fact(FactType.EXECUTION_FINISHED, {"status": Status.ESCALATED})
         case "approval.requested":
-            return _about_approval(MessageType.APPROVAL_REQUESTED, data, ApprovalState.PENDING)
+            return _about_approval(FactType.APPROVAL_REQUESTED, data, ApprovalState.PENDING)
         case "approval.decided" if data["state"] == ApprovalState.EXPIRED:
-            return _about_approval(MessageType.APPROVAL_EXPIRED, data, ApprovalState.EXPIRED)
+            return _about_approval(FactType.APPROVAL_EXPIRED, data, ApprovalState.EXPIRED)
         case "approval.decided":
-            return _about_approval(MessageType.APPROVAL_DECIDED, data, ApprovalState(data["state"]))
+            return _about_approval(FactType.APPROVAL_DECIDED, data, ApprovalState(data["state"]))
         case "approval.superseded":
-            return _about_approval(MessageType.APPROVAL_SUPERSEDED, data, ApprovalState.SUPERSEDED)
+            return _about_approval(FactType.APPROVAL_SUPERSEDED, data, ApprovalState.SUPERSEDED)
     return None
 
 
-async def enqueue(db: AsyncConnection, execution_id: UUID, messages: Sequence[Message]) -> None:
-    """Write a row for each webhook of the execution's tenant that asked for it; senders hear of it at the commit."""
+async def tell(db: psycopg.AsyncConnection[Any], execution_id: UUID, facts: Sequence[Fact]) -> None:
+    """Write a row for each webhook of the execution's tenant that asked for a fact; in the caller's transaction."""
+    await db.execute(TELL.encode(), {"execution": execution_id, **told_of(execution_id, facts)})
+
+
+def told_of(execution_id: UUID, facts: Sequence[Fact]) -> dict[str, Any]:
+    """Parameters of TOLD."""
     about = {"execution_id": str(execution_id), "path": f"/executions/{execution_id}"}
-    await db.execute(
-        ENQUEUE,
-        {
-            "execution_id": execution_id,
-            "types": [message.type for message in messages],
-            "data": [json.dumps({**about, **message.data}) for message in messages],
-        },
-    )
+    return {
+        "fact_types": [fact.type for fact in facts],
+        "fact_data": [json.dumps({**about, **fact.data}) for fact in facts],
+    }
 
 
-def _about_approval(type_: MessageType, data: Mapping[str, Any], state: ApprovalState) -> Message:
+def _about_approval(type_: FactType, data: Mapping[str, Any], state: ApprovalState) -> Fact:
     approval_id = data["approval_id"]
-    return Message(type_, {"approval_id": approval_id, "state": state, "path": f"/approvals/{approval_id}"})
+    return Fact(type_, {"approval_id": approval_id, "state": state, "path": f"/approvals/{approval_id}"})

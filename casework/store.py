@@ -197,13 +197,19 @@ async def close(
     over = status in OVER
     superseded: list[NewEvent] = []
     if over:
-        dropped = await db.scalars(
+        dropped = await db.execute(
             update(approvals)
             .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
             .values(state=ApprovalState.SUPERSEDED)
-            .returning(approvals.c.approval_id)
+            .returning(approvals.c.approval_id, approvals.c.tool)
         )
-        superseded = [NewEvent("approval.superseded", {"approval_id": str(approval_id)}) for approval_id in dropped]
+        superseded = [
+            NewEvent(
+                "approval.superseded",
+                {"approval_id": str(row.approval_id), "tool": row.tool, "reason": f"the execution has ended: {status}"},
+            )
+            for row in dropped
+        ]
     await db.execute(
         update(executions)
         .where(executions.c.execution_id == execution_id)

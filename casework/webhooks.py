@@ -23,7 +23,7 @@ from casework.actor import Actor
 from casework.deliveries import find_webhook, switch_off
 from casework.egress import Egress
 from casework.errors import Conflict
-from casework.outbox import MessageType
+from casework.outbox import FactType
 from casework.tables import deliveries, webhooks
 
 Seal = Callable[[str], bytes]
@@ -43,7 +43,7 @@ class Webhook(BaseModel):
 
     webhook_id: UUID
     url: Annotated[str, Field(examples=["https://crm.example.com/hooks/casework"])]
-    types: list[MessageType]
+    types: list[FactType]
     """What it is told."""
     enabled: bool
     off_because: str | None
@@ -67,7 +67,7 @@ class Webhooks:
         self.egress = egress
         self._seal = seal
 
-    async def add(self, actor: Actor, url: str, types: Sequence[MessageType]) -> tuple[Webhook, str]:
+    async def add(self, actor: Actor, url: str, types: Sequence[FactType]) -> tuple[Webhook, str]:
         """Returns it and its secret, once.
 
         Raises InputInvalid for a URL that may not be used, Conflict when there are too many.
@@ -114,7 +114,7 @@ class Webhooks:
         webhook_id: UUID,
         *,
         url: str | None = None,
-        types: Sequence[MessageType] | None = None,
+        types: Sequence[FactType] | None = None,
         enabled: bool | None = None,
     ) -> Webhook:
         """Change what is given. Raises NotFound, InputInvalid."""
@@ -177,7 +177,7 @@ def secret_of(seal: Seal, seed: str) -> str:
     return "whsec_" + base64.b64encode(seal(f"webhook:{seed}")).decode()
 
 
-def _distinct(types: Sequence[MessageType]) -> list[str]:
+def _distinct(types: Sequence[FactType]) -> list[str]:
     return list(dict.fromkeys(types))
 
 

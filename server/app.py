@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, messages, ops, starting, webhooks, workflows
+from server import approvals, executions, facts, ops, starting, webhooks, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
@@ -59,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         openapi_tags=TAGS,
-        webhooks=messages.router,
+        webhooks=facts.router,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from casework.deliveries import Delivery, DeliveryState
 from casework.egress import URL_CHARS
-from casework.outbox import MessageType
+from casework.outbox import FactType
 from casework.webhooks import Webhook
 from server.auth import Admin, Live
 from server.paging import Cursor, Limit, cursor_of, position_of
@@ -22,7 +22,7 @@ Url = Annotated[
     str,
     Field(min_length=1, max_length=URL_CHARS, examples=["https://crm.example.com/hooks/casework"]),
 ]
-Types = Annotated[list[MessageType], Field(min_length=1, max_length=len(MessageType))]
+Types = Annotated[list[FactType], Field(min_length=1, max_length=len(FactType))]
 
 
 class NewWebhook(BaseModel):

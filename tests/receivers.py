@@ -20,7 +20,7 @@ from casework.attempts import Attempts
 from casework.deliveries import Deliveries, Delivery, DeliveryState
 from casework.egress import Egress, Lookup, look_up
 from casework.execution import Execution, Mode
-from casework.outbox import MessageType
+from casework.outbox import FactType
 from casework.webhooks import Webhook, Webhooks
 from server.sending import Sender
 from server.service import Service
@@ -149,8 +149,8 @@ class Office:
     def sender(self, look_every: timedelta = LOOK_EVERY) -> Sender:
         return Sender(self.attempts, self.egress, self.service.identity.seal, self.service.resources, look_every)
 
-    async def add(self, url: str, *types: MessageType, by: Actor = AMY) -> tuple[Webhook, str]:
-        return await self.webhooks.add(by, url, types or tuple(MessageType))
+    async def add(self, url: str, *types: FactType, by: Actor = AMY) -> tuple[Webhook, str]:
+        return await self.webhooks.add(by, url, types or tuple(FactType))
 
     async def fact(self, by: Actor = OLGA) -> Execution:
         """An execution was accepted."""
@@ -172,13 +172,12 @@ class Office:
 
     async def attempted(self, webhook: Webhook, times: int) -> Delivery:
         """Until its only message was tried so often and that is recorded."""
+        settled = "SELECT attempts FROM casework.deliveries WHERE webhook_id = :w AND claimed_until IS NULL"
         async with asyncio.timeout(PATIENCE_S):
-            while True:
-                (delivery,) = await self.of(webhook)
-                claimed = await self.scalar("SELECT claimed_until FROM casework.deliveries")
-                if delivery.attempts >= times and claimed is None:
-                    return delivery
+            while (await self.scalar(settled, w=webhook.webhook_id) or 0) < times:  # noqa: ASYNC110 - in the database
                 await asyncio.sleep(0.01)
+        (delivery,) = await self.of(webhook)
+        return delivery
 
     async def scalar(self, statement: str, **parameters: Any) -> Any:
         async with self.service.resources.engine.connect() as db:

@@ -75,7 +75,7 @@ STORY: dict[str, Words] = {
     "approval.voted": Words(Tone.PLAIN, "{by} approved: {votes} of {needed}"),
     "approval.edited": Words(Tone.PLAIN, "{by} changed the arguments"),
     "approval.decided": Words(Tone.PLAIN, "{by} decided on {tool}: {state}"),
-    "approval.superseded": Words(Tone.QUIET, "A question was dropped: the case ended without its answer"),
+    "approval.superseded": Words(Tone.WARN, "The question about {tool} no longer counts", "{reason}"),
     "output.screened": Words(Tone.QUIET, "Answer screened", node="screen_output"),
     "case.closed": Words(Tone.GOOD, "Resolved", "{answer}", "close", by_model=True),
     "case.escalated": Words(Tone.WARN, "Handed to a person", "{reason}", "escalate"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from casework.deliveries import DeliveryState
-from casework.outbox import MessageType
+from casework.outbox import FactType
 from server.service import Service
 from tests.conftest import ROOT
 from tests.processes import START_TIMEOUT_S, Process, clean_environment, eventually, until
@@ -76,4 +76,4 @@ async def test_the_printed_receiver_takes_each_message_once_and_refuses_what_is_
 
 def test_the_document_names_every_type_there_is() -> None:
     named = re.findall(r"^\| `([\w.]+)` \| ", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
-    assert named == list(MessageType)
+    assert named == list(FactType)

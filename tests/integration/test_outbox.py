@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,13 +10,12 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from casework import journal, outbox
+from casework import journal
 from casework.approval import ApprovalState
 from casework.execution import Mode, Status
 from casework.journal import NewEvent, write_events
-from casework.outbox import Message, MessageType, message_of
+from casework.outbox import Fact, FactType, fact_of, tell
 from casework.settings import Settings
 from casework.store import close
 from server.service import Service
@@ -34,7 +33,7 @@ async def office(service: Service) -> AsyncIterator[Office]:
 
 async def test_a_fact_is_told_to_the_webhooks_of_its_tenant_that_asked_for_it(office: Office) -> None:
     both, _ = await office.add(URL)
-    other, _ = await office.add(URL, MessageType.EXECUTION_FINISHED)
+    other, _ = await office.add(URL, FactType.EXECUTION_FINISHED)
     off, _ = await office.add(URL)
     await office.webhooks.change(AMY, off.webhook_id, enabled=False)
     elsewhere = AMY.model_copy(update={"tenant": "elsewhere"})
@@ -79,11 +78,11 @@ async def test_control_told_outside_the_facts_transaction_it_is_told_although_it
     execution = await office.fact()
     webhook, _ = await office.add(URL)
 
-    async def apart(db: AsyncConnection, execution_id: UUID, messages: list[Message]) -> None:
-        async with office.service.resources.engine.begin() as another:
-            await outbox.enqueue(another, execution_id, messages)
+    async def apart(db: object, execution_id: UUID, facts: Sequence[Fact]) -> None:
+        async with office.service.resources.pool.connection() as another:
+            await tell(another, execution_id, facts)
 
-    monkeypatch.setattr(journal, "enqueue", apart)
+    monkeypatch.setattr(journal, "tell", apart)
     with pytest.raises(Abandoned):
         await abandon(office, execution.execution_id)
     assert (await office.service.store.get("default", execution.execution_id)).status is Status.QUEUED
@@ -167,13 +166,11 @@ def test_only_public_facts_are_told_at_all() -> None:
         ("approval.voted", {"approval_id": "a", "by": "ada", "votes": 1, "needed": 2}),
         ("model.answered", {"text": "secret"}),
     ):
-        assert message_of(*silent) is None
+        assert fact_of(*silent) is None
     states = set(ApprovalState) - {ApprovalState.PENDING, ApprovalState.EXPIRED, ApprovalState.SUPERSEDED}
     for state in states:
-        message = message_of("approval.decided", {"approval_id": "a", "tool": "t", "state": state, "by": "ada"})
-        assert message == Message(
-            MessageType.APPROVAL_DECIDED, {"approval_id": "a", "state": state, "path": "/approvals/a"}
-        )
+        fact = fact_of("approval.decided", {"approval_id": "a", "tool": "t", "state": state, "by": "ada"})
+        assert fact == Fact(FactType.APPROVAL_DECIDED, {"approval_id": "a", "state": state, "path": "/approvals/a"})
 
 
 async def test_a_case_driven_by_the_studio_is_told_to_nobody(office: Office) -> None:
@@ -188,10 +185,10 @@ async def test_a_case_driven_by_the_studio_is_told_to_nobody(office: Office) -> 
 async def test_no_statement_is_issued_for_what_is_not_public(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     execution = await office.fact()
 
-    async def never(db: AsyncConnection, execution_id: UUID, messages: list[Message]) -> None:
-        raise AssertionError(messages)
+    async def never(db: object, execution_id: UUID, facts: Sequence[Fact]) -> None:
+        raise AssertionError(facts)
 
-    monkeypatch.setattr(journal, "enqueue", never)
+    monkeypatch.setattr(journal, "tell", never)
     async with office.service.resources.engine.begin() as db:
         await write_events(db, execution.execution_id, [NewEvent("run.started", {"kind": "start"})])
         with pytest.raises(AssertionError):

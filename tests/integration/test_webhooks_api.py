@@ -14,7 +14,7 @@ from sqlalchemy import text
 from standardwebhooks import Webhook as Verifier
 
 from casework.execution import Mode
-from casework.outbox import MessageType
+from casework.outbox import FactType
 from casework.webhooks import MOST
 from tests.receivers import Reply, office_of, receiving
 from tests.rig import OLGA
@@ -220,8 +220,8 @@ async def test_a_delivery_is_found_under_its_own_webhook_only(web: Web) -> None:
 
 async def test_messages_are_as_the_api_describes_them(web: Web) -> None:
     document = web.app.openapi()
-    assert list(document["webhooks"]) == list(MessageType)
-    assert set(document["components"]["schemas"]["MessageType"]["enum"]) == set(MessageType)
+    assert list(document["webhooks"]) == list(FactType)
+    assert set(document["components"]["schemas"]["FactType"]["enum"]) == set(FactType)
     office = office_of(web.service)
     async with receiving() as receiver, office.sender().running():
         await office.add(receiver.url)

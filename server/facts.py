@@ -1,4 +1,4 @@
-"""What is posted to webhooks, for the API's own description. Nothing here is ever called."""
+"""What is posted to webhooks, for the API's own description. Nobody calls what is here."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pydantic import BaseModel, Field
 
 from casework.approval import ApprovalState
 from casework.execution import Status
-from casework.outbox import MessageType
+from casework.outbox import FactType
 
 Path = Annotated[str, Field(description="Where to read about it, with a key of your own.")]
 
 
-class ExecutionNews(BaseModel):
+class AboutExecution(BaseModel):
     execution_id: UUID
     workflow: str
     status: Status
     path: Path
 
 
-class ApprovalNews(BaseModel):
+class AboutApproval(BaseModel):
     approval_id: UUID
     execution_id: UUID
     workflow: str
@@ -32,28 +32,28 @@ class ApprovalNews(BaseModel):
     path: Path
 
 
-class ExecutionMessage(BaseModel):
-    type: MessageType
+class ExecutionFact(BaseModel):
+    type: FactType
     timestamp: datetime
     """When it happened."""
-    data: ExecutionNews
+    data: AboutExecution
 
 
-class ApprovalMessage(BaseModel):
-    type: MessageType
+class ApprovalFact(BaseModel):
+    type: FactType
     timestamp: datetime
     """When it happened."""
-    data: ApprovalNews
+    data: AboutApproval
 
 
-WHEN: Mapping[MessageType, str] = {
-    MessageType.EXECUTION_CREATED: "An execution was accepted",
-    MessageType.EXECUTION_WAITING: "An execution stopped for people",
-    MessageType.EXECUTION_FINISHED: "An execution is over",
-    MessageType.APPROVAL_REQUESTED: "A person is asked",
-    MessageType.APPROVAL_DECIDED: "A person answered for good",
-    MessageType.APPROVAL_EXPIRED: "Nobody answered before the deadline",
-    MessageType.APPROVAL_SUPERSEDED: "The execution ended without the answer",
+WHEN: Mapping[FactType, str] = {
+    FactType.EXECUTION_CREATED: "An execution was accepted",
+    FactType.EXECUTION_WAITING: "An execution stopped for people",
+    FactType.EXECUTION_FINISHED: "An execution is over",
+    FactType.APPROVAL_REQUESTED: "A person is asked",
+    FactType.APPROVAL_DECIDED: "A person answered for good",
+    FactType.APPROVAL_EXPIRED: "Nobody answered before the deadline",
+    FactType.APPROVAL_SUPERSEDED: "The execution ended, or went on, without the answer",
 }
 
 Id = Annotated[str, Header(alias="webhook-id", description="The same in all attempts: your key for repeats.")]
@@ -63,11 +63,11 @@ Signature = Annotated[str, Header(alias="webhook-signature", description="`v1,â€
 router = APIRouter(tags=["webhooks"])
 
 
-async def _about_execution(body: ExecutionMessage, id_: Id, timestamp: Timestamp, signature: Signature) -> None:
+async def _about_execution(body: ExecutionFact, id_: Id, timestamp: Timestamp, signature: Signature) -> None:
     """Signed as Standard Webhooks has it. Answer with any 2xx; everything else is tried again."""
 
 
-async def _about_approval(body: ApprovalMessage, id_: Id, timestamp: Timestamp, signature: Signature) -> None:
+async def _about_approval(body: ApprovalFact, id_: Id, timestamp: Timestamp, signature: Signature) -> None:
     """Signed as Standard Webhooks has it. Answer with any 2xx; everything else is tried again."""
 
 
