@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from socket import SOCK_STREAM, gaierror, getaddrinfo
+from socket import SOCK_STREAM, getaddrinfo
 
 import httpcore
 import httpx
@@ -37,8 +37,8 @@ CONNECT_S = 5.0
 ADDRESSES_TRIED = 3
 """Of those behind a name, at most, one after the other."""
 
-LOOKUPS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="lookup")
-"""Threads of their own: name servers that never answer must not use up those that everything else looks names up in."""
+LOOKUPS_AT_ONCE = 16
+"""In threads of their own: name servers that never answer must not use up those that all else looks names up in."""
 
 PRIVATE = tuple(
     map(
@@ -78,25 +78,22 @@ class Answer:
         return self.status is not None and 200 <= self.status < 300
 
 
-async def look_up(host: str, port: int) -> Sequence[str]:
-    """By the machine's own resolver. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(LOOKUPS, lambda: getaddrinfo(host, port, type=SOCK_STREAM))
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class Egress:
-    """Checks URLs and posts to them. `private`: whether loopback and private networks are allowed too."""
+    """Checks URLs and posts to them. Safe to share.
 
-    def __init__(self, *, private: bool, lookup: Lookup = look_up, tls: ssl.SSLContext | None = None) -> None:
+    `private`: whether loopback and private networks are allowed too. `lookup`: None is the machine's own resolver.
+    `tls`: None trusts the usual authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR.
+    """
+
+    def __init__(self, *, private: bool, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.private = private
-        self._lookup = lookup
-        self._own_tls = tls
+        self._lookup = lookup or self._look_up
+        self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="lookup")
+        self._given_tls = tls
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """The usual authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
-        return self._own_tls or httpx.create_ssl_context()
+        return self._given_tls or httpx.create_ssl_context()  # some 20 ms: made when it is first needed
 
     async def check(self, url: str) -> Destination:
         """Raises InputInvalid, of the field `url`, for anything that may not be connected to."""
@@ -145,12 +142,17 @@ class Egress:
             answered = {name.lower(): value for name, value in response.headers}
             return Answer(response.status, retry_after=parse_retry_after(answered.get(b"retry-after", b"")))
 
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, lambda: getaddrinfo(host, port, type=SOCK_STREAM))
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
     async def _resolve(self, url: httpx.URL) -> list[Address]:
         try:
             async with asyncio.timeout(LOOKUP_S):
                 found = await self._lookup(url.raw_host.decode("ascii"), url.port or 443)
             addresses = [ip_address(address) for address in found]
-        except (gaierror, TimeoutError, ValueError, OSError) as error:
+        except (TimeoutError, ValueError, OSError) as error:  # ValueError: no name servers could know
             raise _refused("names a host that cannot be found") from error
         if not addresses:
             raise _refused("names a host that cannot be found")

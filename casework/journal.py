@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -87,6 +86,5 @@ async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[Ne
     )
     facts = [fact for event in new if (fact := fact_of(event.type, event.data)) is not None]
     if facts:
-        connection = (await db.get_raw_connection()).driver_connection
-        assert isinstance(connection, psycopg.AsyncConnection)
-        await tell(connection, execution_id, facts)
+        raw: Any = (await db.get_raw_connection()).driver_connection
+        await tell(raw, execution_id, facts)

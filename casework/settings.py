@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     """Whether webhooks may go to this machine (there over http too) and to private networks; else https and public."""
     webhook_timeout: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(minutes=5))] = timedelta(seconds=20)
     """How long a receiver may take to answer one message."""
-    webhook_history: Annotated[timedelta, Field(ge=timedelta(days=7))] = timedelta(days=30)
+    keep_deliveries: Annotated[timedelta, Field(ge=timedelta(days=7))] = timedelta(days=30)
     """How long a message and what came of it are kept; longer than it is tried."""
 
     log_format: Annotated[str, Field(pattern="^(auto|json|console)$")] = "auto"

@@ -122,7 +122,7 @@ class Worker:
                     await self.legs.wake(forgotten)
                 await self.legs.reopen({entry.version for entry in self.runner.catalog})
                 await self.decisions.expire_due()
-                await self.deliveries.prune(self.settings.webhook_history)
+                await self.deliveries.prune(self.settings.keep_deliveries)
             except Exception:
                 log.exception("reconciler.failed")
 

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook as Verifier
 from casework.actor import Actor, Role
 from casework.attempts import Attempts
 from casework.deliveries import Deliveries, Delivery, DeliveryState
-from casework.egress import Egress, Lookup, look_up
+from casework.egress import Egress, Lookup
 from casework.execution import Execution, Mode
 from casework.outbox import FactType
 from casework.webhooks import Webhook, Webhooks
@@ -199,7 +199,7 @@ def office_of(
     *,
     timeout: timedelta = timedelta(seconds=5),
     schedule: Sequence[timedelta] = QUICK,
-    lookup: Lookup = look_up,
+    lookup: Lookup | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> Office:
     egress = Egress(private=True, lookup=lookup, tls=tls)

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import trustme
 
-from casework.egress import Answer, Egress, Lookup, is_public, look_up, parse_retry_after
+from casework import egress
+from casework.egress import Answer, Egress, Lookup, is_public, parse_retry_after
 from casework.errors import InputInvalid
 from tests.receivers import Reply, receiving
 
@@ -171,14 +173,15 @@ async def test_a_name_that_nobody_knows_is_refused() -> None:
             await Egress(private=False, lookup=lookup).check("https://receiver.test/")
     with pytest.raises(InputInvalid, match="cannot be found"):
         await Egress(private=False).check("https://" + "a" * 300 + ".test/")
-    assert await look_up("127.0.0.1", 443) == ["127.0.0.1"]
+    found = await Egress(private=True).check("http://localhost/")
+    assert "127.0.0.1" in found.addresses
 
 
 async def test_a_name_that_was_public_when_it_was_saved_is_checked_again_when_it_is_used() -> None:
     names = Fickle(PUBLIC, "127.0.0.1")
-    egress = Egress(private=False, lookup=names.lookup)
-    await egress.check("https://receiver.test/")
-    answer = await egress.post("https://receiver.test/", {}, b"", WITHIN)
+    sender = Egress(private=False, lookup=names.lookup)
+    await sender.check("https://receiver.test/")
+    answer = await sender.post("https://receiver.test/", {}, b"", WITHIN)
     assert answer == Answer(error="url: does not lead to a public address")
 
 
@@ -205,9 +208,9 @@ async def test_the_connection_goes_to_the_address_that_was_checked_and_tls_verif
     """Asked a second time, the name server would lead elsewhere: it is not asked."""
     async with receiving(tls=serving(authority, "receiver.test")) as receiver:
         names = Fickle("127.0.0.1", "203.0.113.1")
-        egress = Egress(private=True, lookup=names.lookup, tls=trusting(authority))
+        sender = Egress(private=True, lookup=names.lookup, tls=trusting(authority))
         port = receiver.url.split(":")[2].split("/")[0]
-        answer = await egress.post(f"https://receiver.test:{port}/hook?a=b", {"x": "y"}, b"{}", WITHIN)
+        answer = await sender.post(f"https://receiver.test:{port}/hook?a=b", {"x": "y"}, b"{}", WITHIN)
         assert answer == Answer(204)
         (got,) = receiver.got
         assert (got.path, got.headers["host"], got.headers["x"], got.body) == (
@@ -219,12 +222,30 @@ async def test_the_connection_goes_to_the_address_that_was_checked_and_tls_verif
         assert names.asked == ["receiver.test"]
 
 
+async def test_control_looked_up_again_a_name_that_was_public_when_checked_leads_inside(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Fickle(PUBLIC, "127.0.0.1")
+
+    class LooksUpAgain(egress.Pinned):
+        async def connect_tcp(self, host: str, port: int, *rest: Any, **more: Any) -> Any:
+            self._addresses = await names.lookup(host, port)
+            return await super().connect_tcp(host, port, *rest, **more)
+
+    monkeypatch.setattr(egress, "Pinned", LooksUpAgain)
+    async with receiving(tls=serving(authority, "receiver.test")) as inner:
+        port = inner.url.split(":")[2].split("/")[0]
+        naive = Egress(private=False, lookup=names.lookup, tls=trusting(authority))
+        assert (await naive.post(f"https://receiver.test:{port}/", {}, b"", WITHIN)).ok
+        assert len(inner.got) == 1
+
+
 async def test_a_certificate_of_another_name_or_of_nobody_known_ends_the_connection(authority: trustme.CA) -> None:
     async with receiving(tls=serving(authority, "other.test")) as receiver:
         port = receiver.url.split(":")[2].split("/")[0]
         for tls, why in ((trusting(authority), "Hostname mismatch"), (None, "certificate verify failed")):
-            egress = Egress(private=True, lookup=answering("127.0.0.1"), tls=tls)
-            answer = await egress.post(f"https://receiver.test:{port}/", {}, b"", WITHIN)
+            sender = Egress(private=True, lookup=answering("127.0.0.1"), tls=tls)
+            answer = await sender.post(f"https://receiver.test:{port}/", {}, b"", WITHIN)
             assert answer.status is None
             assert why in (answer.error or "")
         assert receiver.got == []
@@ -233,8 +254,8 @@ async def test_a_certificate_of_another_name_or_of_nobody_known_ends_the_connect
 async def test_the_next_address_is_tried_when_the_first_does_not_accept() -> None:
     async with receiving() as receiver:
         port = receiver.url.split(":")[2].split("/")[0]
-        egress = Egress(private=True, lookup=answering("127.0.0.2", "127.0.0.1"))
-        assert (await egress.post(f"http://receiver.test:{port}/", {}, b"", WITHIN)).ok
+        sender = Egress(private=True, lookup=answering("127.0.0.2", "127.0.0.1"))
+        assert (await sender.post(f"http://receiver.test:{port}/", {}, b"", WITHIN)).ok
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
@@ -252,10 +273,10 @@ async def test_an_endless_body_is_not_read() -> None:
 
 async def test_silence_and_refusal_are_told_in_words_of_our_own() -> None:
     async with receiving(Reply(hangs=True)) as receiver:
-        egress = Egress(private=True)
-        silent = await egress.post(receiver.url, {}, b"", timedelta(milliseconds=50))
+        sender = Egress(private=True)
+        silent = await sender.post(receiver.url, {}, b"", timedelta(milliseconds=50))
         assert silent == Answer(error="no answer within 0.05 s")
-    refused = await egress.post(receiver.url, {}, b"", WITHIN)
+    refused = await sender.post(receiver.url, {}, b"", WITHIN)
     assert (refused.status, (refused.error or "")[:17]) == (None, "could not connect")
 
 
