@@ -60,7 +60,7 @@ class ApprovalState(StrEnum):
     STOPPED = "stopped"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
-    """Its execution was cancelled or went on without it."""
+    """Its execution was cancelled or went on without it, or whoever asked wrote again before anyone decided."""
 
 
 class _Decision(BaseModel):

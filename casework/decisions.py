@@ -45,6 +45,7 @@ from casework.errors import (
 from casework.execution import Status
 from casework.faults import fault
 from casework.journal import NewEvent, write_events
+from casework.resources import driver_of
 from casework.store import close
 from casework.tables import approvals, executions, votes
 
@@ -232,7 +233,7 @@ class Decisions:
             .returning(executions.c.execution_id)
         )
         if woken is not None:
-            await self.dispatcher.wake(db, row.execution_id)
+            await self.dispatcher.wake(await driver_of(db), row.execution_id)
         named = {"reference": str(decision["reference"])} if "reference" in decision else {}
         await _audit(db, row, actor, state, str(decision.get("digest", row.digest)), **named)
 

@@ -6,12 +6,12 @@ A wake-up may come late, twice or never: lease, fence and ledger keep it right, 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+import psycopg
 
 
 class Dispatcher(Protocol):
-    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
+    async def wake(self, db: psycopg.AsyncConnection[Any], execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
         """Have some worker call `advance(execution_id)`, after the caller's transaction commits and `delay` passes."""

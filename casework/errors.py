@@ -13,7 +13,8 @@
     │   ├── NotSignedIn (401)  NotAllowed (403)  NotFound (404)
     │   ├── InputInvalid (422)
     │   └── Conflict (409)       IdempotencyKeyReused, ApprovalDecided, ApprovalExpired,
-    │                            ApprovalSuperseded, DigestStale, ExecutionOver
+    │                            ApprovalSuperseded, DigestStale, ExecutionOver,
+    │                            TakesNoMessages, MessagesUnread
     └── OperatorError            whoever runs the service (5xx, or a refusal to start)
         ├── SettingsInvalid
         ├── GraphInvalid
@@ -154,6 +155,18 @@ class ExecutionOver(Conflict):
     """This execution has already ended."""
 
     code = "execution_over"
+
+
+class TakesNoMessages(Conflict):
+    """This workflow takes no messages about an execution that was started. Start a new execution."""
+
+    code = "takes_no_messages"
+
+
+class MessagesUnread(Conflict):
+    """Too many messages wait to be read already. Send the next one when some of them were."""
+
+    code = "messages_unread"
 
 
 class OperatorError(CaseworkError):

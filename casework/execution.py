@@ -63,6 +63,10 @@ class Execution(BaseModel):
     """Input and output tokens of all model calls so far."""
     cost_microusd: int = 0
     """Model cost so far, in millionths of a US dollar."""
+    messages: int = 0
+    """How many messages came in after its start."""
+    messages_read: int = 0
+    """How many of them its agents have read, as of the end of its last run."""
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None = None

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework import audit
 from casework.actor import Actor, Role
 from casework.errors import NotFound, NotSignedIn
+from casework.resources import Pool
 from casework.tables import actors, api_keys
 
 SECRET_BYTES = 32
@@ -28,12 +29,19 @@ NOTED_EVERY = timedelta(minutes=1)
 ABSENT = bytes(32)
 """Compared with when there is no such key, so that unknown and wrong keys take alike."""
 
+LIVE = """SELECT key_id, hmac, actor_id, tenant, roles,
+    last_used_at IS NULL OR last_used_at < now() - %(noted_every)s AS unused_lately
+FROM casework.api_keys JOIN casework.actors USING (tenant, actor_id)
+WHERE key_id = %(key_id)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"""
+USED = "UPDATE casework.api_keys SET last_used_at = now() WHERE key_id = %(key_id)s"
+
 
 class Identity:
     """Authenticates keys and manages who may do what. Safe to share; every method is one transaction."""
 
-    def __init__(self, engine: AsyncEngine, pepper: str) -> None:
+    def __init__(self, engine: AsyncEngine, pool: Pool, pepper: str) -> None:
         self.engine = engine
+        self.pool = pool
         self._pepper = pepper.encode()
 
     def seal(self, value: str) -> bytes:
@@ -46,19 +54,17 @@ class Identity:
         key_id, _, secret = rest.partition("_")
         if prefix != "cw" or not key_id or not secret:
             raise NotSignedIn
-        async with self.engine.begin() as db:
-            row = await _live_key(db, key_id)
-            if not hmac.compare_digest(row.hmac if row is not None else ABSENT, self.seal(key)) or row is None:
-                raise NotSignedIn
-            return await _holder(db, row), key_id
+        row = await self._live_key(key_id)
+        if not hmac.compare_digest(row["hmac"] if row is not None else ABSENT, self.seal(key)) or row is None:
+            raise NotSignedIn
+        return await self._holder(row), key_id
 
     async def holder(self, key_id: str) -> Actor:
         """Who holds the live key with this id. Raises NotSignedIn."""
-        async with self.engine.begin() as db:
-            row = await _live_key(db, key_id)
-            if row is None:
-                raise NotSignedIn
-            return await _holder(db, row)
+        row = await self._live_key(key_id)
+        if row is None:
+            raise NotSignedIn
+        return await self._holder(row)
 
     async def add_key(
         self,
@@ -124,28 +130,14 @@ class Identity:
         async with self.engine.connect() as db:
             return [dict(row._mapping) for row in await db.execute(query)]
 
+    async def _live_key(self, key_id: str) -> dict[str, Any] | None:
+        """The key with its actor; None when there is none, or it is revoked or expired."""
+        async with self.pool.connection() as db:
+            found = await db.execute(LIVE, {"key_id": key_id, "noted_every": NOTED_EVERY})
+            return await found.fetchone()
 
-async def _live_key(db: AsyncConnection, key_id: str) -> Row[Any] | None:
-    """The key with its actor; None when there is none, or it is revoked or expired."""
-    unexpired = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > func.now())
-    unused = or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < func.now() - NOTED_EVERY)
-    query = (
-        select(
-            api_keys.c.key_id,
-            api_keys.c.hmac,
-            actors.c.actor_id,
-            actors.c.tenant,
-            actors.c.roles,
-            unused.label("unused_lately"),
-        )
-        .join(actors, (actors.c.tenant == api_keys.c.tenant) & (actors.c.actor_id == api_keys.c.actor_id))
-        .where(api_keys.c.key_id == key_id, unexpired, api_keys.c.revoked_at.is_(None))
-    )
-    return (await db.execute(query)).one_or_none()
-
-
-async def _holder(db: AsyncConnection, row: Row[Any]) -> Actor:
-    if row.unused_lately:
-        used = update(api_keys).where(api_keys.c.key_id == row.key_id).values(last_used_at=func.now())
-        await db.execute(used)
-    return Actor(actor_id=row.actor_id, tenant=row.tenant, roles=frozenset(Role(r) for r in row.roles))
+    async def _holder(self, row: dict[str, Any]) -> Actor:
+        if row["unused_lately"]:
+            async with self.pool.connection() as db:
+                await db.execute(USED, {"key_id": row["key_id"]})
+        return Actor(actor_id=row["actor_id"], tenant=row["tenant"], roles=frozenset(map(Role, row["roles"])))

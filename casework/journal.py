@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.errors import LostLease, NotFound
-from casework.outbox import fact_of, tell
+from casework.outbox import Fact, fact_of, tell
 from casework.plain import plain
-from casework.tables import events, executions
+from casework.resources import driver_of
+from casework.tables import executions
 
 CHANNEL = "casework_events"
-"""Whoever LISTENs here is told, with the commit, the id of an execution that has new events."""
+"""Whoever LISTENs here is told, with the commit, of an execution that has new events: its id, a space, its status."""
+
+NOTICE = f"pg_notify('{CHANNEL}', execution_id || ' ' || status)"
+"""SQL, for the RETURNING of whatever changed a row of `executions`."""
+
+STORY = """story AS (
+    INSERT INTO casework.events (execution_id, seq, type, data)
+    SELECT counted.execution_id, counted.event_seq - %(event_count)s + new.n, new.type, new.data::jsonb
+    FROM counted, unnest(%(event_types)s::text[], %(event_data)s::text[]) WITH ORDINALITY new(type, data, n))"""
+"""SQL: inserts the events of `story_of` for a CTE `counted`, the execution's row with `event_seq` already raised."""
+
+WRITE = f"""WITH counted AS (
+    UPDATE casework.executions SET event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
+    WHERE execution_id = %(execution)s RETURNING execution_id, event_seq, {NOTICE}), {STORY}
+SELECT 1 FROM counted"""
 
 
 @dataclass(frozen=True)
@@ -68,23 +84,24 @@ async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[Ne
     """
     if not new:
         return
-    last = await db.scalar(
-        update(executions)
-        .where(executions.c.execution_id == execution_id)
-        .values(event_seq=executions.c.event_seq + len(new), updated_at=text("clock_timestamp()"))
-        .returning(executions.c.event_seq, func.pg_notify(CHANNEL, str(execution_id)))
-    )
-    if last is None:
+    connection = await driver_of(db)
+    written = await connection.execute(WRITE, {"execution": execution_id, **story_of(new)})
+    if not written.rowcount:
         raise NotFound(f"execution {execution_id} does not exist")
-    first = last - len(new) + 1
-    await db.execute(
-        insert(events),
-        [
-            {"execution_id": execution_id, "seq": first + i, "type": event.type, "data": event.data}
-            for i, event in enumerate(new)
-        ],
-    )
-    facts = [fact for event in new if (fact := fact_of(event.type, event.data)) is not None]
+    facts = facts_of(new)
     if facts:
-        raw: Any = (await db.get_raw_connection()).driver_connection
-        await tell(raw, execution_id, facts)
+        await tell(connection, execution_id, facts)
+
+
+def story_of(new: Sequence[NewEvent]) -> dict[str, Any]:
+    """Parameters of STORY."""
+    return {
+        "event_count": len(new),
+        "event_types": [event.type for event in new],
+        "event_data": [json.dumps(event.data, ensure_ascii=False, default=str) for event in new],
+    }
+
+
+def facts_of(new: Sequence[NewEvent]) -> list[Fact]:
+    """What of these webhooks may be told."""
+    return [fact for event in new if (fact := fact_of(event.type, event.data)) is not None]

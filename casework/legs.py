@@ -11,15 +11,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
+from psycopg.types.json import Jsonb
 from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.dispatch import Dispatcher
-from casework.execution import Execution, Status
+from casework.errors import LostLease
+from casework.execution import OVER, Execution, Status
 from casework.faults import fault
-from casework.journal import NewEvent, hold_fence, write_events
-from casework.store import close, lock_row
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, hold_fence, story_of, write_events
+from casework.messages import supersede_calls
+from casework.outbox import TOLD, told_of
+from casework.plain import plain
+from casework.resources import Pool, driver_of
+from casework.store import drop_questions
 from casework.tables import approvals, effects, executions, runs
 
 
@@ -30,11 +36,16 @@ class Leg:
     run_id: UUID
     """Kept when the leg is tried again, so that LangGraph applies its input once."""
     kind: str
-    """`start` or `resume`."""
+    """`start`, `resume`, or `message`: one was waiting to be read when the leg began."""
     attempt: int
     """1 for the first try."""
     fence: int
     execution: Execution
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has claimed the execution before: every claim raises its fence."""
+        return self.fence == 1
 
 
 @dataclass(frozen=True)
@@ -61,54 +72,131 @@ class Ending:
     events: Sequence[NewEvent] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
     """model_calls, tool_calls, tokens, cost_microusd: cumulative, from the graph's state."""
+    messages_read: int | None = None
+    """Number of the last message that was read, from the graph's state; None: the leg broke off, it is not known."""
+
+
+TOTALS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
+KEPT = (*TOTALS, "messages_read")
+"""Columns that an ending without them leaves as they are."""
+
+CLAIM = f"""WITH counted AS (
+    UPDATE casework.executions SET status = 'running', fence = fence + 1, lease_owner = %(owner)s,
+        lease_until = now() + %(lease)s, event_seq = event_seq + 1, updated_at = clock_timestamp()
+    WHERE execution_id = %(execution)s AND source = 'api'
+        AND (status = 'queued' AND wake_at <= now() OR status = 'running' AND lease_until < now())
+    RETURNING *),
+leg AS (
+    INSERT INTO casework.runs AS run (execution_id, kind, status)
+    SELECT execution_id,
+        CASE WHEN fence = 1 THEN 'start' WHEN messages > messages_read THEN 'message' ELSE 'resume' END,
+        'running'
+    FROM counted
+    ON CONFLICT (execution_id) WHERE status = 'running' DO UPDATE SET attempt = run.attempt + 1
+    RETURNING run_id, kind, attempt),
+story AS (
+    INSERT INTO casework.events (execution_id, seq, type, data)
+    SELECT execution_id, event_seq, 'run.started',
+        jsonb_build_object('run_id', run_id, 'attempt', attempt, 'kind', kind)
+    FROM counted, leg)
+SELECT *, {NOTICE} FROM counted, leg"""
+
+LOOK = """SELECT cancel_requested, EXISTS (
+    SELECT 1 FROM casework.approvals a WHERE a.execution_id = e.execution_id
+        AND decision IS NOT NULL AND applied_at IS NULL AND interrupt_id = ANY(%(pending)s)) AS decided, messages
+FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s FOR NO KEY UPDATE"""
+
+QUESTION = (
+    "execution_id, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, doubt, "
+    "description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
+)
+ASK = f"""INSERT INTO casework.approvals ({QUESTION})
+SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)
+ON CONFLICT DO NOTHING RETURNING approval_id, description, kind"""
+
+END = f"""WITH fence AS MATERIALIZED (
+    SELECT execution_id FROM casework.executions
+    WHERE execution_id = %(execution)s AND fence = %(fence)s
+        AND (%(status)s <> 'succeeded' OR cancel_requested OR messages <= COALESCE(%(messages_read)s::int, messages))
+        AND NOT (%(over)s AND EXISTS (
+            SELECT 1 FROM casework.approvals WHERE execution_id = %(execution)s AND state = 'pending'))
+    FOR NO KEY UPDATE),
+applied AS (
+    UPDATE casework.approvals a SET applied_at = now() FROM fence
+    WHERE a.execution_id = fence.execution_id AND decision IS NOT NULL AND applied_at IS NULL
+        AND interrupt_id <> ALL(%(pending)s)),
+ended AS (
+    UPDATE casework.runs SET status = %(status)s, error = %(error)s, finished_at = now() FROM fence
+    WHERE run_id = %(run)s),
+counted AS (
+    UPDATE casework.executions SET status = %(status)s, result = %(result)s, error = %(error)s,
+        {", ".join(f"{name} = COALESCE(%({name})s::bigint, {name})" for name in KEPT)},
+        lease_owner = NULL, lease_until = NULL, wake_at = now(), finished_at = CASE WHEN %(over)s THEN now() END,
+        event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
+    WHERE execution_id = (SELECT execution_id FROM fence)
+    RETURNING execution_id, event_seq, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
+SELECT 1 FROM counted"""
+"""Changes nothing when the fence is not the execution's, when it succeeded without having read a message, or when it is
+over and something is still asked."""
+
+
+def _end_of(
+    leg: Leg, ending: Ending, status: Status, pending: Collection[str], told: Sequence[NewEvent]
+) -> dict[str, Any]:
+    """Parameters of END."""
+    result = ending.result if status is not Status.QUEUED else None
+    finished = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})
+    story = [*ending.events, *told, finished]
+    return {
+        "execution": leg.execution.execution_id,
+        "fence": leg.fence,
+        "run": leg.run_id,
+        "pending": list(pending),
+        "status": status,
+        "over": status in OVER,
+        "result": Jsonb(result) if result is not None else None,
+        "error": ending.error,
+        "messages_read": ending.messages_read,
+        **{name: ending.totals.get(name) for name in TOTALS},
+        **story_of(story),
+        **told_of(leg.execution.execution_id, facts_of(story)),
+    }
+
+
+async def _ask(
+    db: psycopg.AsyncConnection[Any], execution_id: UUID, questions: Sequence[Mapping[str, Any]]
+) -> list[NewEvent]:
+    """Insert approvals; returns the events of those that are new."""
+    if not questions:
+        return []
+    rows = [{"execution_id": execution_id, **question} for question in questions]
+    inserted = await db.execute(ASK, (Jsonb(plain(rows)),))
+    told = [
+        {"approval_id": str(approval_id), "description": description, "kind": kind}
+        async for approval_id, description, kind in inserted
+    ]
+    return [NewEvent("approval.requested", row) for row in told]
 
 
 class Legs:
-    """Claims and ends legs. Safe to share; every method is one transaction."""
+    """Claims and ends legs. Safe to share; every method is one transaction.
 
-    def __init__(self, engine: AsyncEngine, dispatcher: Dispatcher) -> None:
+    What every execution passes through is plain SQL on the pool, the rest SQLAlchemy: see docs/benchmarks.md.
+    """
+
+    def __init__(self, engine: AsyncEngine, pool: Pool, dispatcher: Dispatcher) -> None:
         self.engine = engine
+        self.pool = pool
         self.dispatcher = dispatcher
 
     async def claim(self, execution_id: UUID, owner: str, lease: timedelta) -> Leg | None:
         """Take the lease and raise the fence, on the database's clock. None: over, waiting, or somebody else's."""
-        runnable = or_(
-            and_(executions.c.status == Status.QUEUED, executions.c.wake_at <= func.now()),
-            and_(executions.c.status == Status.RUNNING, executions.c.lease_until < func.now()),
-        )
-        async with self.engine.begin() as db:
-            row = (
-                await db.execute(
-                    update(executions)
-                    .where(executions.c.execution_id == execution_id, runnable, executions.c.source == "api")
-                    .values(
-                        status=Status.RUNNING,
-                        fence=executions.c.fence + 1,
-                        lease_owner=owner,
-                        lease_until=func.now() + lease,
-                        updated_at=func.now(),
-                    )
-                    .returning(executions)
-                )
-            ).one_or_none()
-            if row is None:
-                return None
-            first = await db.scalar(select(runs.c.run_id).where(runs.c.execution_id == execution_id).limit(1)) is None
-            leg = (
-                await db.execute(
-                    upsert(runs)
-                    .values(execution_id=execution_id, kind="start" if first else "resume", status=Status.RUNNING)
-                    .on_conflict_do_update(
-                        index_elements=[runs.c.execution_id],
-                        index_where=runs.c.status == "running",
-                        set_={"attempt": runs.c.attempt + 1},
-                    )
-                    .returning(runs.c.run_id, runs.c.kind, runs.c.attempt)
-                )
-            ).one()
-            started = NewEvent("run.started", {"run_id": str(leg.run_id), "attempt": leg.attempt, "kind": leg.kind})
-            await write_events(db, execution_id, [started])
-        return Leg(leg.run_id, leg.kind, leg.attempt, row.fence, Execution.model_validate(row))
+        claimant = {"execution": execution_id, "owner": owner, "lease": lease}
+        async with self.pool.connection() as db:
+            row = await (await db.execute(CLAIM, claimant)).fetchone()
+        if row is None:
+            return None
+        return Leg(row["run_id"], row["kind"], row["attempt"], row["fence"], Execution.model_validate(row))
 
     async def beat(self, owner: str, lease: timedelta, legs: Mapping[UUID, int]) -> set[UUID]:
         """Renew the leases of these (execution id → fence). Returns those that are lost.
@@ -164,70 +252,51 @@ class Legs:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
 
         `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel wins over
-        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up.
+        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up, and so
+        does a message that nobody has read, unless the case is with people by now.
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
-        execution_id = leg.execution.execution_id
         await fault("before_finish")
-        async with self.engine.begin() as db:
-            await hold_fence(db, execution_id, leg.fence)
-            row = await lock_row(db, leg.execution.tenant, execution_id)
-            status = ending.status
-            if row.cancel_requested and status is Status.WAITING:
-                status = Status.CANCELLED
-            if ending.questions and status is Status.WAITING:
-                rows = [{"execution_id": execution_id, **q} for q in ending.questions]
-                inserted = await db.execute(
-                    upsert(approvals)
-                    .values(rows)
-                    .on_conflict_do_nothing()
-                    .returning(approvals.c.approval_id, approvals.c.description, approvals.c.kind)
-                )
-                asked = [
-                    NewEvent(
-                        "approval.requested",
-                        {"approval_id": str(r.approval_id), "description": r.description, "kind": r.kind},
-                    )
-                    for r in inserted
-                ]
-            else:
-                asked = []
-            await db.execute(
-                update(approvals)
-                .where(
-                    approvals.c.execution_id == execution_id,
-                    approvals.c.decision.is_not(None),
-                    approvals.c.applied_at.is_(None),
-                    approvals.c.interrupt_id.not_in(pending),
-                )
-                .values(applied_at=func.now())
-            )
-            unapplied = await db.scalar(
-                select(func.count())
-                .select_from(approvals)
-                .where(
-                    approvals.c.execution_id == execution_id,
-                    approvals.c.decision.is_not(None),
-                    approvals.c.applied_at.is_(None),
-                )
-            )
-            if status is Status.WAITING and unapplied and ending.error is None:
-                status = Status.QUEUED
-                await self.dispatcher.wake(db, execution_id)
-            values = {
-                **ending.totals,
-                "result": dict(ending.result) if ending.result is not None else None,
-                "error": ending.error,
-            }
-            done = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})
-            await close(db, execution_id, status, values, [*ending.events, *asked, done])
-            await db.execute(
-                update(runs)
-                .where(runs.c.run_id == leg.run_id)
-                .values(status=status, error=ending.error, finished_at=func.now())
-            )
-            await fault("inside_finish")
+        status = ending.status
+        if status not in OVER or not await self._end_at_once(leg, ending):
+            status = await self._look_and_end(leg, ending, pending)
         await fault("after_finish")
+        return status
+
+    async def _end_at_once(self, leg: Leg, ending: Ending) -> bool:
+        """In one statement, as most legs end. False: the lease is lost, a message came, or something is asked."""
+        async with self.pool.connection() as db:
+            done = await db.execute(END, _end_of(leg, ending, ending.status, (), ()))
+            return done.rowcount > 0
+
+    async def _look_and_end(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
+        """The same after a look at what arrived, with the row locked."""
+        execution_id = leg.execution.execution_id
+        async with self.engine.begin() as db:
+            raw = await driver_of(db)
+            looked = await raw.execute(LOOK, {"execution": execution_id, "fence": leg.fence, "pending": list(pending)})
+            row = await looked.fetchone()
+            if row is None:
+                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more")
+            cancelled, decided, messages = row
+            status, told = ending.status, []
+            unread = ending.messages_read is not None and messages > ending.messages_read
+            if status is Status.WAITING and cancelled:
+                status = Status.CANCELLED
+            if status is Status.WAITING:
+                told += await _ask(raw, execution_id, ending.questions)
+                superseded = await supersede_calls(db, leg.execution, messages) if unread else []
+                told += superseded
+                if (decided or superseded) and ending.error is None:
+                    status = Status.QUEUED
+            if status is Status.SUCCEEDED and unread and not cancelled:
+                status = Status.QUEUED
+            if status is Status.QUEUED:
+                await self.dispatcher.wake(raw, execution_id)
+            if status in OVER:
+                told += await drop_questions(db, execution_id, status)
+            await raw.execute(END, _end_of(leg, ending, status, pending, told))
+            await fault("inside_finish")
         return status
 
     async def release(self, leg: Leg, error: str | None, delay: timedelta, *, counted: bool = True) -> None:
@@ -256,7 +325,7 @@ class Legs:
             )
             given_back = NewEvent("run.released", {"run_id": str(leg.run_id), "error": error})
             await write_events(db, execution_id, [given_back])
-            await self.dispatcher.wake(db, execution_id, delay)
+            await self.dispatcher.wake(await driver_of(db), execution_id, delay)
 
     async def forgotten(self, older_than: timedelta, limit: int = 500) -> list[UUID]:
         """Executions that should run and that nobody runs: queued for `older_than`, or past their lease."""
@@ -294,11 +363,11 @@ class Legs:
             )
             execution_ids = list(reopened.all())
             for execution_id in execution_ids:
-                await self.dispatcher.wake(db, execution_id)
+                await self.dispatcher.wake(await driver_of(db), execution_id)
         return execution_ids
 
     async def wake(self, execution_ids: Sequence[UUID]) -> None:
         """Queue a wake-up for each."""
         async with self.engine.begin() as db:
             for execution_id in execution_ids:
-                await self.dispatcher.wake(db, execution_id)
+                await self.dispatcher.wake(await driver_of(db), execution_id)

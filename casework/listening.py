@@ -45,6 +45,8 @@ class Ear:
     wants_tokens: bool
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there may be something to look at."""
+    status: str | None = None
+    """Of the execution, as last heard; None: not heard, look yourself."""
     tokens: deque[str] = field(default_factory=lambda: deque(maxlen=TOKENS_KEPT))
     """JSON of what a model is saying, not handed on yet."""
 
@@ -124,16 +126,19 @@ class Listener:
             await asyncio.sleep(DEAF_PAUSE_S)
 
     def _hand_on(self, notice: psycopg.Notify) -> None:
-        execution_id, _, token = notice.payload.partition(" ")
+        execution_id, _, said = notice.payload.partition(" ")
         for ear in self._ears.get(UUID(execution_id), ()):
-            if token and ear.wants_tokens:
-                ear.tokens.append(token)
-            if not token or ear.wants_tokens:
+            if notice.channel == journal.CHANNEL:
+                ear.status = said
+                ear.news.set()
+            elif ear.wants_tokens:
+                ear.tokens.append(said)
                 ear.news.set()
 
     def _wake_all(self) -> None:
         for ears in self._ears.values():
             for ear in ears:
+                ear.status = None
                 ear.news.set()
 
     async def _announce(self) -> None:

@@ -31,6 +31,8 @@ class FactType(StrEnum):
     """It stopped for people; told anew each time it does."""
     EXECUTION_FINISHED = "execution.finished"
     """It is over; `status` says how."""
+    EXECUTION_REOPENED = "execution.reopened"
+    """A further message came after it had succeeded; it is queued again."""
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_DECIDED = "approval.decided"
     """A person's final answer; `state` says which."""
@@ -53,14 +55,14 @@ class Fact:
 TOLD = f"""told AS (
     INSERT INTO casework.deliveries (delivery_id, webhook_id, type, data)
     SELECT gen_random_uuid(), w.webhook_id, fact.type, fact.data::jsonb || jsonb_build_object('workflow', x.workflow)
-    FROM execution x
+    FROM counted x
     JOIN casework.webhooks w ON w.tenant = x.tenant AND w.enabled
     JOIN unnest(%(fact_types)s::text[], %(fact_data)s::text[]) fact(type, data) ON fact.type = ANY (w.types)
     WHERE x.source = 'api'
     RETURNING pg_notify('{CHANNEL}', ''))"""
-"""SQL: inserts the facts of `told_of` for a CTE `execution`, the row of their execution; senders hear at the commit."""
+"""SQL: inserts the facts of `told_of` for a CTE `counted`, the execution's row; senders hear at the commit."""
 
-TELL = f"""WITH execution AS (
+TELL = f"""WITH counted AS (
     SELECT tenant, workflow, source FROM casework.executions WHERE execution_id = %(execution)s), {TOLD}
 SELECT 1"""
 
@@ -79,6 +81,8 @@ def fact_of(event_type: str, data: Mapping[str, Any]) -> Fact | None:
             return Fact(FactType.EXECUTION_FINISHED, {"status": Status.CANCELLED})
         case "execution.escalated":
             return Fact(FactType.EXECUTION_FINISHED, {"status": Status.ESCALATED})
+        case "execution.reopened":
+            return Fact(FactType.EXECUTION_REOPENED, {"status": Status.QUEUED})
         case "approval.requested":
             return _about_approval(FactType.APPROVAL_REQUESTED, data, ApprovalState.PENDING)
         case "approval.decided" if data["state"] == ApprovalState.EXPIRED:

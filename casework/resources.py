@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,18 +10,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from psycopg import AsyncConnection
+import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from casework.settings import Settings
 
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+Connection = psycopg.AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
 
 KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 """A half-open connection is noticed within about 30 s."""
+
+POOL_TIMEOUT_S = 10.0
+"""How long to wait for a connection when all are in use."""
 
 MODEL_CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
 """As the providers' own clients have it."""
@@ -37,9 +43,9 @@ class Resources:
     settings: Settings
     database_url: str
     engine: AsyncEngine
-    """For everything but checkpoints."""
+    """For everything that is not hot."""
     pool: Pool
-    """For checkpoints: autocommit, rows as dicts, as LangGraph's saver wants it."""
+    """For checkpoints and what every execution passes through: autocommit, rows as dicts, as LangGraph's saver wants."""
     http: httpx.AsyncClient
     """For model providers. Time-outs are set per call."""
     clock: Callable[[], datetime] = field(default=_now)
@@ -53,24 +59,55 @@ async def open_resources(
     """Open the pools on a migrated database; closes them on leaving."""
     # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
     idle_ms = int(2 * settings.lease.total_seconds() * 1000)
+    options = {**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"}
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
-        pool_timeout=10,
-        connect_args={**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"},
+        pool_timeout=POOL_TIMEOUT_S,
+        connect_args=options,
     )
+    event.listen(engine.sync_engine, "checkout", _replace_closed)
     pool: Pool = AsyncConnectionPool(
         database_url,
         min_size=1,
-        max_size=settings.worker_concurrency + 2,
+        max_size=settings.worker_concurrency + 10,
+        timeout=POOL_TIMEOUT_S,
         open=False,
-        check=AsyncConnectionPool.check_connection,
-        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **KEEPALIVE},
+        check=refuse_closed,
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **options},
     )
     async with pool, httpx.AsyncClient(limits=MODEL_CONNECTIONS) as http:
         try:
             yield Resources(settings, database_url, engine, pool, http, clock)
         finally:
             await engine.dispose()
+
+
+async def driver_of(db: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    """The psycopg connection under SQLAlchemy's, in the same transaction."""
+    raw: psycopg.AsyncConnection[Any] | None = (await db.get_raw_connection()).driver_connection
+    assert raw is not None  # only after close()
+    return raw
+
+
+def _closed(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether an idle connection has something to read: nobody asked, so it is the server's goodbye, or the end.
+
+    Costs one system call where a question to the server costs a round trip, for every use of a connection.
+    """
+    idle = select.poll()
+    idle.register(connection.fileno(), select.POLLIN)
+    return bool(idle.poll(0))
+
+
+async def refuse_closed(connection: psycopg.AsyncConnection[Any]) -> None:
+    """The `check` of a psycopg pool: when it raises, the pool takes another connection."""
+    if _closed(connection):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _replace_closed(connection: Any, record: Any, proxy: Any) -> None:
+    """For SQLAlchemy's pool: it then connects anew."""
+    if connection.driver_connection.closed or _closed(connection.driver_connection):
+        raise DisconnectionError

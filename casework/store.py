@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import ColumnElement, and_, func, select, true, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework import audit
@@ -21,15 +21,32 @@ from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Status
-from casework.journal import NewEvent, write_events
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
+from casework.outbox import TOLD, told_of
+from casework.resources import Pool
 from casework.tables import approvals, events, executions
+
+CREATE = f"""WITH counted AS (
+    INSERT INTO casework.executions (execution_id, workflow, graph_version, tenant, requester, status, mode, input,
+        idempotency_key, request_hash, event_seq)
+    VALUES (%(execution)s, %(workflow)s, %(graph_version)s, %(tenant)s, %(requester)s, 'queued', %(mode)s, %(input)s,
+        %(key)s, %(request_hash)s, %(event_count)s)
+    ON CONFLICT (tenant, requester, idempotency_key) DO NOTHING RETURNING *), {STORY}, {TOLD}
+SELECT *, {NOTICE} FROM counted"""
+FIRST = """SELECT * FROM casework.executions
+WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(key)s"""
+GET = "SELECT * FROM casework.executions WHERE execution_id = %s AND tenant = %s"
 
 
 class Store:
-    """Reads and writes executions. Safe to share; every method is one transaction."""
+    """Reads and writes executions. Safe to share; every method is one transaction.
 
-    def __init__(self, engine: AsyncEngine, dispatcher: Dispatcher) -> None:
+    What every execution passes through is plain SQL on the pool, the rest SQLAlchemy: see docs/benchmarks.md.
+    """
+
+    def __init__(self, engine: AsyncEngine, pool: Pool, dispatcher: Dispatcher) -> None:
         self.engine = engine
+        self.pool = pool
         self.dispatcher = dispatcher
 
     async def create(
@@ -40,60 +57,43 @@ class Store:
         mode: Mode,
         input_: Mapping[str, Any],
         idempotency_key: str | None = None,
+        execution_id: UUID | None = None,
     ) -> tuple[Execution, bool]:
         """Accept an execution and queue its wake-up. Returns it, and whether it is new.
 
         The same key with the same request answers with the first execution; with another request it raises
-        IdempotencyKeyReused.
+        IdempotencyKeyReused. `execution_id`: a fresh one, for whoever must know it before; made here when None.
         """
         request_hash = hashlib.sha256(canonical({"workflow": workflow, "input": input_}).encode()).hexdigest()
-        execution_id = uuid4()
-        async with self.engine.begin() as db:
-            row = (
-                await db.execute(
-                    upsert(executions)
-                    .values(
-                        execution_id=execution_id,
-                        workflow=workflow,
-                        graph_version=graph_version,
-                        tenant=actor.tenant,
-                        requester=actor.actor_id,
-                        status=Status.QUEUED,
-                        mode=mode,
-                        input=dict(input_),
-                        idempotency_key=idempotency_key,
-                        request_hash=request_hash,
-                    )
-                    .on_conflict_do_nothing(index_elements=["tenant", "requester", "idempotency_key"])
-                    .returning(executions)
-                )
-            ).one_or_none()
-            if row is None:
-                first = (
-                    await db.execute(
-                        select(executions).where(
-                            executions.c.tenant == actor.tenant,
-                            executions.c.requester == actor.actor_id,
-                            executions.c.idempotency_key == idempotency_key,
-                        )
-                    )
-                ).one()
-                if first.request_hash != request_hash:
-                    raise IdempotencyKeyReused(field="Idempotency-Key")
-                return Execution.model_validate(first), False
-            created = NewEvent("execution.created", {"workflow": workflow, "by": actor.actor_id, "mode": mode})
-            await write_events(db, execution_id, [created])
-            await self.dispatcher.wake(db, execution_id)
-            return Execution.model_validate(row), True
+        created = NewEvent("execution.created", {"workflow": workflow, "by": actor.actor_id, "mode": mode})
+        execution_id = execution_id or uuid4()
+        asked = {
+            "execution": execution_id,
+            "workflow": workflow,
+            "graph_version": graph_version,
+            "tenant": actor.tenant,
+            "requester": actor.actor_id,
+            "mode": mode,
+            "input": Jsonb(input_),
+            "key": idempotency_key,
+            "request_hash": request_hash,
+            **story_of([created]),
+            **told_of(execution_id, facts_of([created])),
+        }
+        async with self.pool.connection() as db, db.transaction():
+            row = await (await db.execute(CREATE, asked)).fetchone()
+            if row is not None:
+                await self.dispatcher.wake(db, row["execution_id"])
+                return Execution.model_validate(row), True
+            first = await (await db.execute(FIRST, asked)).fetchone()
+        if first is None or first["request_hash"] != request_hash:
+            raise IdempotencyKeyReused(field="Idempotency-Key")
+        return Execution.model_validate(first), False
 
     async def get(self, tenant: str, execution_id: UUID) -> Execution:
         """Raises NotFound for an unknown id and for another tenant's alike."""
-        async with self.engine.connect() as db:
-            row = (
-                await db.execute(
-                    select(executions).where(executions.c.execution_id == execution_id, executions.c.tenant == tenant)
-                )
-            ).one_or_none()
+        async with self.pool.connection() as db:
+            row = await (await db.execute(GET, (execution_id, tenant))).fetchone()
         if row is None:
             raise NotFound(f"there is no execution {execution_id}")
         return Execution.model_validate(row)
@@ -195,21 +195,7 @@ async def close(
 ) -> None:
     """Set the status and free the lease; a final one also supersedes what was still asked."""
     over = status in OVER
-    superseded: list[NewEvent] = []
-    if over:
-        dropped = await db.execute(
-            update(approvals)
-            .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
-            .values(state=ApprovalState.SUPERSEDED)
-            .returning(approvals.c.approval_id, approvals.c.tool)
-        )
-        superseded = [
-            NewEvent(
-                "approval.superseded",
-                {"approval_id": str(row.approval_id), "tool": row.tool, "reason": f"the execution has ended: {status}"},
-            )
-            for row in dropped
-        ]
+    superseded = await drop_questions(db, execution_id, status) if over else []
     await db.execute(
         update(executions)
         .where(executions.c.execution_id == execution_id)
@@ -224,3 +210,18 @@ async def close(
         )
     )
     await write_events(db, execution_id, [*superseded, *new])
+
+
+async def drop_questions(db: AsyncConnection, execution_id: UUID, status: Status) -> list[NewEvent]:
+    """Supersede what is still asked of an execution that ends. Returns what is to be told of it."""
+    dropped = await db.execute(
+        update(approvals)
+        .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
+        .values(state=ApprovalState.SUPERSEDED)
+        .returning(approvals.c.approval_id, approvals.c.tool)
+    )
+    because = {"reason": f"the execution has ended: {status}"}
+    return [
+        NewEvent("approval.superseded", {"approval_id": str(row.approval_id), "tool": row.tool, **because})
+        for row in dropped
+    ]

@@ -62,6 +62,8 @@ executions = Table(
     Column("tool_calls", Integer, nullable=False, server_default="0"),
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("cost_microusd", BigInteger, nullable=False, server_default="0"),
+    Column("messages", Integer, nullable=False, server_default="0"),  # how many came; the number of the newest
+    Column("messages_read", Integer, nullable=False, server_default="0"),  # of the graph's state, when a leg ended
     _created(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),
@@ -75,7 +77,7 @@ runs = Table(
     metadata,
     Column("run_id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
     Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), nullable=False),
-    Column("kind", Text, nullable=False),  # start, or resume
+    Column("kind", Text, nullable=False),  # start, resume, or message
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("status", Text, nullable=False),  # running (also between its attempts), or what the execution became
     Column("error", Text),
@@ -157,6 +159,18 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("data", JSONB, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("author", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    UniqueConstraint("execution_id", "author", "idempotency_key"),
 )
 
 webhooks = Table(

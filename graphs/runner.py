@@ -151,12 +151,19 @@ class Runner:
             raise CancelRequested
         entry = self.catalog.get(execution.workflow)
         context = self._context(leg, entry)
-        saver = FencedSaver(self.resources.pool, execution.execution_id, leg.fence, context.journal, entry.serializer)
+        saver = FencedSaver(
+            self.resources.pool, execution.execution_id, leg.fence, context.journal, entry.serializer, fresh=leg.fresh
+        )
         graph = entry.compiled.copy({"checkpointer": saver})
         config = _config(leg)
         to_feed = await self._input(graph, config, leg, entry)
         await fault("before_graph")
-        result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
+        try:
+            result = await graph.ainvoke(to_feed, config, context=context, durability="sync", control=live.control)
+        except BaseException:
+            await saver.salvage()
+            raise
+        await saver.flush()
         snapshot = await graph.aget_state(config) if "__interrupt__" in result else None
         ending = self._ending(entry, execution.execution_id, result, snapshot, context)
         pending = {i.id for i in snapshot.interrupts} if snapshot else set()
@@ -165,11 +172,16 @@ class Runner:
     async def _input(
         self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, leg: Leg, entry: Entry
     ) -> Any:
-        """No checkpoint: the input. Decided and still asked: those answers, by id. Else None: just go on."""
-        if leg.kind == "start" and leg.attempt == 1:
+        """No checkpoint: the input. Decided and still asked: those answers, by id. Else None: just go on.
+
+        Ended, and somebody wrote again: the input once more, on the same thread; its entrance reads the message. Fed
+        to a leg that has taken it already, LangGraph knows the leg's id again and just goes on.
+        """
+        if leg.fresh:
             return leg.execution.input
         snapshot = await graph.aget_state(config)
-        if snapshot.created_at is None:
+        ended = bool(snapshot.values.get("outcome")) and not snapshot.next  # without its paused node, nothing is next
+        if snapshot.created_at is None or (leg.kind == "message" and ended):
             return leg.execution.input
         pending = {i.id for i in snapshot.interrupts}
         answers = await self.legs.answered(leg.execution.execution_id)
@@ -196,15 +208,19 @@ class Runner:
     ) -> Ending:
         values = dict(result) if isinstance(result, Mapping) else {"result": result}
         values.pop("__interrupt__", None)
-        spent = values.pop("spent", {}) if entry.workflow is not None else {}
+        ours = entry.workflow is not None
+        spent = values.pop("spent", {}) if ours else {}
+        read = values.pop("messages_read", 0) if ours else 0
         totals = {name: spent[name] for name in COUNTERS if name in spent}
         if snapshot is not None:
             deadline = self.resources.clock() + self.resources.settings.approval_deadline
             asked = questions(entry, execution_id, snapshot, deadline)
-            return Ending(Status.WAITING, questions=asked, events=context.journal.take(), totals=totals)
-        outcome = values.get("outcome") if entry.workflow is not None else None
+            waits = Status.WAITING
+            return Ending(waits, questions=asked, events=context.journal.take(), totals=totals, messages_read=read)
+        outcome = values.get("outcome") if ours else None
         status = Status(outcome["status"]) if outcome else Status.SUCCEEDED
-        return Ending(status, result=plain(values), events=context.journal.take(), totals=totals)
+        events = context.journal.take()
+        return Ending(status, result=plain(values), events=events, totals=totals, messages_read=read)
 
     async def _asked(self, leg: Leg) -> set[str]:
         """Interrupt ids of what was decided and could not be taken up: kept for the version that can."""

@@ -19,7 +19,7 @@ from nodes.acting import MadeCall, carry_out, escalated, tell
 from nodes.context import Context, Node
 from nodes.rulings import Ruling, ruling_on
 from nodes.specialist import HAND_OVER, hand_over_tool
-from nodes.state import HandOver, PendingCall, State
+from nodes.state import HandOver, PendingCall, State, spent_of_budget
 from nodes.workflow import Specialist, Workflow
 from policies.verdict import Allow, NeedsApproval
 from tools.gate import Review, act, review
@@ -143,7 +143,7 @@ def _leaving(
 def _too_many(workflow: Workflow, proposal: AIMessage, state: State, context: Context) -> dict[str, Any] | None:
     """More calls in one turn than the budget has left: none is made, and a person takes the case."""
     limit = workflow.limits.tool_calls
-    left = limit - state.get("spent", {}).get("tool_calls", 0)
+    left = limit - spent_of_budget(state).get("tool_calls", 0)
     asked = len(proposal.tool_calls)
     if asked <= left:
         return None

@@ -23,6 +23,7 @@ from casework.approval import (
     outcome_digest,
 )
 from casework.decisions import read_approval
+from casework.messages import OVERTAKEN
 from nodes.context import Context
 from nodes.state import OpenCall, Outcome, PendingCall
 
@@ -104,6 +105,8 @@ def _from_row(call: PendingCall, row: Approval) -> Ruling:
         case ApprovalState.EXPIRED:
             reason = f"nobody decided about {call['tool']} before the deadline"
             return Ruling({}, 0, f"Refused: {reason}", Outcome(status="escalated", reason=reason, summary=""))
+        case ApprovalState.SUPERSEDED:
+            return Ruling({}, 0, f"Not made: {OVERTAKEN}. Read it, and propose what is right now.")
     return _refused("no approval stands behind this call")
 
 

@@ -114,6 +114,8 @@ class CaseOutput(TypedDict):
     answer: str
     spent: dict[str, int]
     """As in State."""
+    messages_read: int
+    """As in State."""
 
 
 class State(TypedDict, total=False):
@@ -138,14 +140,24 @@ class State(TypedDict, total=False):
     unsettled: Annotated[dict[str, OpenCall], settle]
     """The calls of the present turn whose outcome nobody knows, by call id; the specialist waits until none is left."""
     succeeded: Annotated[list[str], operator.add]
-    """Names of the tools that have succeeded, in order; what `must_call` looks at."""
+    """Names of the tools that have succeeded since the last message that was read; what `must_call` looks at."""
     untrusted_read: Annotated[bool, operator.or_]
     """Whether text that outsiders wrote has been read."""
     missteps: int
     """Broken turns in a row that the model was told about; any good turn sets it back to 0."""
     spent: Annotated[dict[str, int], add_up]
     """model_calls, tool_calls, tokens, cost_microusd: cumulative over the execution."""
+    spent_before: dict[str, int]
+    """`spent` when the case was last opened again; budgets count from there."""
+    messages_read: int
+    """Number of the last further message that was read; 0: none yet."""
     answer: str
     """The final answer, after screen_output."""
     outcome: Annotated[Outcome | None, keep_first]
     """How the case ended; None while it goes on."""
+
+
+def spent_of_budget(state: State) -> dict[str, int]:
+    """What counts against the limits: everything spent since the case was opened, or opened again."""
+    before = state.get("spent_before", {})
+    return {name: amount - before.get(name, 0) for name, amount in state.get("spent", {}).items()}

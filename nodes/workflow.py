@@ -34,7 +34,7 @@ class Specialist:
     permissions: frozenset[str]
     """What it may do; a tool whose permission is missing here is refused when it is called, too."""
     must_call: tuple[str, ...] = ()
-    """Before its final answer counts, one of these tools must have succeeded in the execution (any of them)."""
+    """Before its final answer counts, one of these tools must have succeeded, and anew after each further message."""
     model_role: str = "specialist"
     """Which of the configured models it thinks with."""
     policies: tuple[ExtraPolicy, ...] = ()

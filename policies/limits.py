@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Cumulative over all runs of one execution."""
+    """Cumulative over all runs of one execution, from its start or from when it was last opened again."""
 
     model_calls: int = 24
     tool_calls: int = 40

@@ -17,13 +17,13 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, facts, ops, starting, webhooks, workflows
+from server import approvals, executions, facts, messages, ops, starting, webhooks, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
-from server.ui import cases, deciding, inbox, reference, signing_in
+from server.ui import cases, deciding, inbox, reference, signing_in, writing
 from server.ui.errors import error_page, is_page
 
 log = logger(__name__)
@@ -38,7 +38,7 @@ Start an **execution** of a workflow; wait for it with `Prefer: wait=N`, poll it
 risky stops as an **approval**; a person answers it with a decision bound to the exact arguments they saw.
 
 Send an API key as `Authorization: Bearer cw_…`. Every error is `application/problem+json` with a stable `code`,
-and `field` when one field of the request is at fault. Repeat a start safely with an `Idempotency-Key`.
+and `field` when one field of the request is at fault. Repeat a start or a message safely with an `Idempotency-Key`.
 """
 
 TAGS = [
@@ -69,12 +69,13 @@ def create_app(service: Service) -> FastAPI:
     api = (
         starting.router(service.catalog),
         executions.router,
+        messages.router,
         approvals.router,
         workflows.router,
         webhooks.router,
         ops.router,
     )
-    pages = (inbox.router, cases.router, deciding.router, signing_in.router, reference.router)
+    pages = (inbox.router, cases.router, deciding.router, writing.router, signing_in.router, reference.router)
     for router in (*api, *pages):
         refuse_undeclared(router)
         app.include_router(router)

@@ -22,8 +22,8 @@ PUBLIC: Final = frozenset({"/healthz", "/readyz", "/sign-in", "/sign-out", "/doc
 API_KEY = HTTPBearer(auto_error=False, scheme_name="API key", description="An API key: `cw_…`.")
 
 
-def live_service(request: Request) -> Service:
-    """The process's service, which create_app was given."""
+async def live_service(request: Request) -> Service:
+    """The process's service, which create_app was given. `async`: FastAPI runs other dependencies in a thread."""
     service: Service = request.app.state.service
     return service
 

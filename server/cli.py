@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+import uvloop
 from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
@@ -70,7 +71,8 @@ def _run(job: Job, settings: Settings) -> Any:
     """Run a job on the database, embedded or not."""
     with up.running_database(settings) as url:
         try:
-            return asyncio.run(job(settings, url))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(job(settings, url))
         except DATABASE_GONE as error:
             raise SettingsInvalid(f"the database does not answer: {error}") from error
 
@@ -188,4 +190,4 @@ def _with_resources(job: Callable[[Resources], Coroutine[Any, Any, Any]]) -> Any
 
 
 def _with_identity(job: Callable[[Identity], Coroutine[Any, Any, Any]]) -> Any:
-    return _with_resources(lambda r: job(Identity(r.engine, pepper(r.settings))))
+    return _with_resources(lambda r: job(Identity(r.engine, r.pool, pepper(r.settings))))

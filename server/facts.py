@@ -50,6 +50,7 @@ WHEN: Mapping[FactType, str] = {
     FactType.EXECUTION_CREATED: "An execution was accepted",
     FactType.EXECUTION_WAITING: "An execution stopped for people",
     FactType.EXECUTION_FINISHED: "An execution is over",
+    FactType.EXECUTION_REOPENED: "A further message reopened an execution",
     FactType.APPROVAL_REQUESTED: "A person is asked",
     FactType.APPROVAL_DECIDED: "A person answered for good",
     FactType.APPROVAL_EXPIRED: "Nobody answered before the deadline",

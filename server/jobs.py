@@ -8,16 +8,18 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import procrastinate
+import psycopg
 from procrastinate.types import TimeDeltaParams
-from sqlalchemy.ext.asyncio import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
 
 from casework.decisions import Decisions
 from casework.deliveries import Deliveries
 from casework.legs import Legs
-from casework.resources import KEEPALIVE, Resources
+from casework.resources import KEEPALIVE, Resources, refuse_closed
 from casework.telemetry import logger
 from graphs.runner import Runner
 from server.sending import Sender
@@ -35,21 +37,27 @@ class Queue:
     def __init__(self, app: procrastinate.App) -> None:
         self.app = app
 
-    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
+    async def wake(self, db: psycopg.AsyncConnection[Any], execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
         """Defer on the caller's own connection, so that the job commits or rolls back with the caller's facts."""
-        raw = (await db.get_raw_connection()).driver_connection
         later: TimeDeltaParams = {"milliseconds": int(delay / timedelta(milliseconds=1))}
-        job = self.app.configure_task(ADVANCE, connection=raw, schedule_in=later if delay else None)
+        job = self.app.configure_task(ADVANCE, connection=db, schedule_in=later if delay else None)
         await job.defer_async(execution_id=str(execution_id))
 
 
 @asynccontextmanager
 async def open_queue(resources: Resources) -> AsyncIterator[Queue]:
     """A queue that can defer; a worker also consumes from it."""
-    connector = procrastinate.PsycopgConnector(conninfo=resources.database_url, max_size=6, kwargs=KEEPALIVE)
+    connector = procrastinate.PsycopgConnector(
+        conninfo=resources.database_url, max_size=6, kwargs=KEEPALIVE, pool_factory=_pool
+    )
     app = procrastinate.App(connector=connector)
     async with app.open_async():
         yield Queue(app)
+
+
+def _pool(**arguments: Any) -> AsyncConnectionPool[Any]:
+    """Procrastinate's own would ask the server for life before each use."""
+    return AsyncConnectionPool(**{**arguments, "check": refuse_closed})
 
 
 class Worker:

@@ -15,6 +15,7 @@ from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
 from casework.listening import Listener
+from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -39,6 +40,7 @@ class Service:
     queue: Queue
     store: Store
     decisions: Decisions
+    messages: Messages
     deciding: Deciding
     identity: Identity
     listener: Listener
@@ -47,7 +49,7 @@ class Service:
 
     def worker(self) -> Worker:
         """A worker on these parts. At most one per process."""
-        legs = Legs(self.resources.engine, self.queue)
+        legs = Legs(self.resources.engine, self.resources.pool, self.queue)
         runner = Runner(legs, self.catalog, self.resources, self.services, worker_name())
         attempts = Attempts(self.resources.engine, self.resources.settings.webhook_timeout)
         sender = Sender(attempts, self.webhooks.egress, self.identity.seal, self.resources)
@@ -63,9 +65,9 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
         open_services(catalog, settings) as services,
         open_queue(resources) as queue,
     ):
-        store = Store(resources.engine, queue)
+        store = Store(resources.engine, resources.pool, queue)
         decisions = Decisions(resources.engine, queue)
-        identity = Identity(resources.engine, pepper(settings))
+        identity = Identity(resources.engine, resources.pool, pepper(settings))
         egress = Egress(private=settings.webhook_private_receivers)
         yield Service(
             resources=resources,
@@ -74,6 +76,7 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             queue=queue,
             store=store,
             decisions=decisions,
+            messages=Messages(resources.engine, queue),
             deciding=Deciding(decisions, store, catalog, resources, services),
             identity=identity,
             listener=Listener(database_url, resources.pool),

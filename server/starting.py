@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from casework.actor import Actor
 from casework.errors import NotFound
 from casework.execution import Execution, Mode, Status
+from casework.listening import Ear
 from graphs.catalog import Catalog, Entry
 from graphs.intake import mode_of, open_case
 from server.auth import Live, Starter
 from server.problems import documented
+from server.service import Service
 from server.storable import refuse_unstorable
 from server.waiting import MOVING, preferred_wait, settled
 
@@ -25,31 +29,24 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x20-\x7e]{1,200}$",
-        description="1 to 200 printable ASCII characters. The same key with the same request answers with the first "
-        "execution (200) instead of starting another.",
+        description="1 to 200 printable ASCII characters. The same key with the same request answers with what the "
+        "first one brought (200), and nothing happens twice.",
         examples=["order-5042-complaint-1"],
     ),
 ]
 
 
+@dataclass(frozen=True)
 class Beginning:
-    """A dependency: everything about the request that matters besides the workflow and its input."""
+    """Everything about the request that matters besides the workflow and its input."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        service: Live,
-        actor: Starter,
-        wait: Annotated[int | None, Depends(preferred_wait)],
-        idempotency_key: IdempotencyKey = None,
-    ) -> None:
-        self.request = request
-        self.response = response
-        self.service = service
-        self.actor = actor
-        self.wait = wait
-        self.idempotency_key = idempotency_key
+    request: Request
+    response: Response
+    service: Service
+    actor: Actor
+    wait: int | None
+    """Seconds the caller would wait for it to come to rest; None: answer at once."""
+    idempotency_key: str | None
 
     async def __call__(
         self, workflow: str, input_: Mapping[str, Any], field: str, mode: Mode | None = None
@@ -62,23 +59,47 @@ class Beginning:
         service = self.service
         entry = service.catalog.get(workflow)
         opened = await open_case(entry, service.resources, input_)
-        execution, new = await service.store.create(
-            self.actor,
-            workflow,
-            entry.version,
-            mode_of(entry, service.resources.settings, mode),
-            opened,
-            self.idempotency_key,
-        )
-        if self.wait is not None:
-            execution = await settled(service, execution, self.wait, self.request.is_disconnected)
-            self.response.headers["Preference-Applied"] = f"wait={self.wait}"
+        execution_id = uuid4()
+        with service.listener.attend(execution_id) as ear:
+            execution, new = await service.store.create(
+                self.actor,
+                workflow,
+                entry.version,
+                mode_of(entry, service.resources.settings, mode),
+                opened,
+                self.idempotency_key,
+                execution_id,
+            )
+            if new:
+                execution = await self._settled(execution, ear)
+        if not new:
+            with service.listener.attend(execution.execution_id) as ear:
+                execution = await self._settled(await service.store.get(execution.tenant, execution.execution_id), ear)
         self.response.headers["Location"] = f"/executions/{execution.execution_id}"
         self.response.status_code = _status(execution, new)
         return execution
 
+    async def _settled(self, execution: Execution, ear: Ear) -> Execution:
+        """Once it came to rest, if the caller would wait for that."""
+        if self.wait is None:
+            return execution
+        self.response.headers["Preference-Applied"] = f"wait={self.wait}"
+        return await settled(self.service, execution, ear, self.wait, self.request.is_disconnected)
 
-Begin = Annotated[Beginning, Depends()]
+
+async def beginning(
+    request: Request,
+    response: Response,
+    service: Live,
+    actor: Starter,
+    wait: Annotated[int | None, Depends(preferred_wait)],
+    idempotency_key: IdempotencyKey = None,
+) -> Beginning:
+    """The dependency that gathers it. `async`: FastAPI would make a class's instance in a thread."""
+    return Beginning(request, response, service, actor, wait, idempotency_key)
+
+
+Begin = Annotated[Beginning, Depends(beginning)]
 
 
 def _status(execution: Execution, new: bool) -> int:

@@ -11,6 +11,7 @@ from fastapi import Header
 
 from casework.errors import InputInvalid
 from casework.execution import Execution, Status
+from casework.listening import Ear
 from server.service import Service
 
 LONGEST_WAIT_S = 60
@@ -21,7 +22,7 @@ MOVING = frozenset({Status.QUEUED, Status.RUNNING})
 """It will go on by itself."""
 
 
-def preferred_wait(
+async def preferred_wait(
     prefer: Annotated[
         str | None,
         Header(
@@ -47,16 +48,19 @@ def preferred_wait(
 
 
 async def settled(
-    service: Service, execution: Execution, seconds: int, gone: Callable[[], Awaitable[bool]]
+    service: Service, execution: Execution, ear: Ear, seconds: int, gone: Callable[[], Awaitable[bool]]
 ) -> Execution:
-    """The execution once it no longer moves, or as it stands after `seconds` or when the caller has gone."""
+    """The execution once it no longer moves, or as it stands after `seconds` or when the caller has gone.
+
+    `ear` listens since before `execution` was read, so that no news is missed.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    with service.listener.attend(execution.execution_id) as ear:
-        while execution.status in MOVING and (left := deadline - loop.time()) > 0:
-            if service.listener.closed or await gone():
+    while execution.status in MOVING and (left := deadline - loop.time()) > 0 and not service.listener.closed:
+        if not await service.listener.news(ear, min(left, LONGEST_PAUSE_S)):
+            if await gone():
                 break
+            ear.status = None  # nothing was heard for long: look
+        if ear.status not in MOVING:
             execution = await service.store.get(execution.tenant, execution.execution_id)
-            if execution.status in MOVING:
-                await service.listener.news(ear, min(left, LONGEST_PAUSE_S))
     return execution

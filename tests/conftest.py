@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from casework.actor import Actor, Role
 from casework.embedded import embedded_postgres
 from casework.migrate import migrate
+from casework.resources import Pool, open_resources
 from casework.settings import Settings
 from server.service import Service, open_service
 from tools.shop.opening import prepare_shop
@@ -109,6 +110,12 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     made = async_engine(database_url)
     yield made
     await made.dispose()
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with open_resources(Settings(_env_file=None), database_url) as resources:  # type: ignore[call-arg]
+        yield resources.pool
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from uuid import UUID
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.actor import Actor, Role
 from casework.approval import Approval, ApprovalState, Decision
 from casework.decisions import Decisions
 from casework.execution import Event, Execution, Mode, Status
 from casework.legs import Legs
+from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -43,7 +43,7 @@ class NoQueue:
     def __init__(self) -> None:
         self.woken: list[UUID] = []
 
-    async def wake(self, db: AsyncConnection, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
+    async def wake(self, db: Any, execution_id: UUID, delay: timedelta = timedelta(0)) -> None:
         self.woken.append(execution_id)
 
 
@@ -75,6 +75,7 @@ class Rig:
     legs: Legs
     decisions: Decisions
     deciding: Deciding
+    posted: Messages
     catalog: Catalog
     services: Mapping[str, Services]
 
@@ -110,6 +111,11 @@ class Rig:
         answer = {"type": type_, "digest": approval.digest, **more}
         return await self.deciding.decide(actor, approval.approval_id, Decision.model_validate(answer))
 
+    async def write(self, execution_id: UUID, text: str, by: Actor = OLGA) -> Status:
+        """A further message of the customer. Returns where the execution stands with it."""
+        _, status, _ = await self.posted.add(by, execution_id, text)
+        return status
+
     async def messages(self, execution_id: UUID) -> list[AnyMessage]:
         """The conversation as its last checkpoint holds it."""
         entry = self.catalog.get("support")
@@ -136,8 +142,8 @@ async def rig(
     catalog = Catalog.of({"support": assemble(acted)})
     queue = NoQueue()
     async with open_resources(settings, database_url) as resources, open_shop(settings) as shop:
-        store, decisions = Store(resources.engine, queue), Decisions(resources.engine, queue)
+        store, decisions = Store(resources.engine, resources.pool, queue), Decisions(resources.engine, queue)
         services = {"support": shop}
         deciding = Deciding(decisions, store, catalog, resources, services)
-        legs = Legs(resources.engine, queue)
-        yield Rig(resources, queue, store, legs, decisions, deciding, catalog, services)
+        posted, legs = Messages(resources.engine, queue), Legs(resources.engine, resources.pool, queue)
+        yield Rig(resources, queue, store, legs, decisions, deciding, posted, catalog, services)

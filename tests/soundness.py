@@ -29,13 +29,29 @@ LOST: Mapping[str, str] = {
             SELECT FROM casework.effects e WHERE e.execution_id = x.execution_id AND e.state = 'unknown'))""",
     "a decision that no run took up": """
         SELECT approval_id::text FROM casework.approvals JOIN casework.executions x USING (execution_id)
-        WHERE state IN ('approved', 'rejected', 'responded') AND applied_at IS NULL
+        WHERE (state IN ('approved', 'rejected', 'responded') OR state = 'superseded' AND decision IS NOT NULL)
+          AND applied_at IS NULL
           AND x.status IN ('succeeded', 'waiting')""",
+    "a message that no agent will read": """
+        SELECT execution_id || ':' || messages FROM casework.executions x
+        WHERE messages > messages_read AND error IS NULL AND NOT cancel_requested
+          AND (status = 'succeeded' OR status = 'waiting' AND NOT EXISTS (
+            SELECT FROM casework.approvals a
+            WHERE a.execution_id = x.execution_id AND a.state = 'pending' AND a.kind = 'outcome'))""",
+    "a message that is not there": """
+        SELECT execution_id::text FROM casework.executions LEFT JOIN casework.messages m USING (execution_id)
+        GROUP BY execution_id HAVING count(m.number) <> messages OR coalesce(max(m.number), 0) <> messages""",
     "a gap in a story": """
         SELECT execution_id::text FROM casework.events GROUP BY execution_id
         HAVING count(*) <> max(seq) OR min(seq) <> 1""",
 }
 DOUBLED: Mapping[str, str] = {
+    "a message not read exactly once, though the graph is past it": """
+        SELECT execution_id || ':' || m.number FROM casework.messages m JOIN casework.executions x USING (execution_id)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS times FROM casework.events e WHERE e.execution_id = m.execution_id
+              AND e.type = 'message.read' AND (e.data ->> 'number')::int = m.number) read
+        WHERE read.times > 1 OR (read.times = 0 AND m.number <= x.messages_read)""",
     "an effect told twice": """
         SELECT execution_id || ':' || (data ->> 'call_id') FROM casework.events WHERE type = 'effect.done'
         GROUP BY 1 HAVING count(*) > 1""",

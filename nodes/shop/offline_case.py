@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import NoReturn
 
 from nodes.shop.offline_desk import Desk, NotDone
+from nodes.shop.offline_letters import read_letters
 from nodes.shop.offline_lexicon import NUMBERS
 from nodes.shop.offline_phrases import ASK_ITEM, ASK_ORDER, NO_ORDERS, NO_SUCH_ORDER, Phrase
-from nodes.shop.offline_reading import Matter, Reading, read, words_of_goods
+from nodes.shop.offline_reading import Matter, Reading, words_of_goods
 from nodes.shop.offline_vocabulary import COMPLAINTS, SIGNS, Topic
 from policies.shop.orders import OrderStatus
 from tools.shop.customers import Customer
@@ -76,7 +77,8 @@ class Case:
         ticket = desk.must(Ticket, "get_ticket")
         customer = desk.must(Customer, "get_customer")
         inbound = [m.body for m in ticket.messages if m.direction is Direction.INBOUND]
-        return cls(desk, ticket, customer, read("\n\n".join([ticket.subject, ticket.body, *inbound])))
+        first = "\n\n".join([ticket.subject, ticket.body, *inbound])
+        return cls(desk, ticket, customer, read_letters(first, desk.letters))
 
     @property
     def language(self) -> str:
@@ -86,6 +88,11 @@ class Case:
     def written_at(self) -> datetime:
         """The latest moment known: a tool knows the clock, the rules do not."""
         return max([self.ticket.created_at, *(m.at for m in self.ticket.messages)])
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether the customer wrote again, and wants nothing more."""
+        return not self.reading.suspicious and (self.reading.taken_back or self.reading.only_thanks)
 
     def say(self, phrase: Phrase, **fields: object) -> str:
         return phrase.say(self.language, **fields)

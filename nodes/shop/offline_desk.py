@@ -12,18 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from pydantic import BaseModel, ValidationError
 
 from nodes.offline import Reply, ToolCallRequest
+from nodes.shop.offline_letters import FENCE, Letters, last_letter
 from tools.shop.tickets import Team
 
 Shape = TypeVar("Shape", bound=BaseModel)
+Answered = tuple[str, Mapping[str, Any], str]
+"""Tool, arguments and answer of a call."""
 
 ONCE = frozenset({"reply_to_customer", "update_ticket"})
-"""Made at most once by a specialist, so known again by their name: their texts need not be compared."""
+"""Made at most once for each letter, so known again by their name: their texts need not be compared."""
+READS = ("get_", "list_", "search_", "track_")
+"""How the names of tools begin that change nothing."""
 HANDED_OVER = re.compile(r"^Handed over by (\w+):", re.MULTILINE)
-FENCE = re.compile(r'<data source="(?P<source>[^"]*)">\n(?P<inner>.*?)\n</data>', re.DOTALL)
 EDITED = "Note: a person changed the arguments"
 UNMADE = ("Error:", "Refused:", "A person answered instead:", "The outcome of this call is not known", "Not made:")
 SUMMARY_CHARS, REASON_CHARS = 2000, 200
@@ -62,8 +66,11 @@ class Desk:
     passed_by: tuple[str, ...]
     """Specialists who worked the case before, oldest first."""
     tools: frozenset[str]
-    answers: Sequence[tuple[str, Mapping[str, Any], str]] = field(default=())
-    """(tool, arguments, answer) of every answered call, oldest first."""
+    answers: Sequence[Answered] = field(default=())
+    """Every call that was answered since the newest letter, oldest first."""
+    earlier: Sequence[Answered] = field(default=())
+    """Those that were answered before it."""
+    letters: Letters = field(default_factory=Letters)
 
     @classmethod
     def of(cls, role: str, messages: Sequence[BaseMessage], tools: frozenset[str]) -> Desk:
@@ -71,9 +78,12 @@ class Desk:
         # The hand-over lines stand before the request, and only there: a ticket may say anything.
         before = opening.split('<data source="request">')[0]
         said = {m.tool_call_id: m.text for m in messages if isinstance(m, ToolMessage)}
-        calls = [c for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
-        answered = tuple((c["name"], c["args"], said[c["id"]]) for c in calls if c["id"] in said)
-        return cls(role, tuple(HANDED_OVER.findall(before)), tools, answered)
+        newest = last_letter(messages)
+        earlier, answered = (
+            tuple((c["name"], c["args"], said[c["id"]]) for m in part for c in _calls(m) if c["id"] in said)
+            for part in (messages[:newest], messages[newest:])
+        )
+        return cls(role, tuple(HANDED_OVER.findall(before)), tools, answered, earlier, Letters.of(messages))
 
     def ask(self, shape: type[Shape], name: str, **args: Any) -> Shape | NotDone:
         """The call's result; NotDone when it failed or was refused. Ends the turn when it was not made yet."""
@@ -120,17 +130,22 @@ class Desk:
 
     def done(self) -> list[str]:
         """The writes that happened, in a few words each."""
-        writes = [(name, args) for name, args, text in self.answers if not text.startswith(UNMADE)]
-        return [
-            f"{name} {args.get('order_id', '')}".strip()
-            for name, args in writes
-            if not name.startswith(("get_", "list_", "search_", "track_"))
-        ]
+        return [*self.done_before(), *_writes(self.answers)]
+
+    def done_before(self) -> list[str]:
+        """Those that happened before the newest letter."""
+        return _writes(self.earlier)
 
     def _answer(self, name: str, args: Mapping[str, Any]) -> str | None:
+        """Since the newest letter: what was read before may have changed, and what was not made may be right now."""
         same = ONCE | {"escalate_to_human"}
-        found = (text for made, given, text in self.answers if made == name and (name in same or given == dict(args)))
-        return next(found, None)
+        for made, given, text in self.answers:
+            if made == name and (name in same or given == dict(args)):
+                return text
+        if name in same or name.startswith(READS):
+            return None
+        before = (text for made, given, text in self.earlier if made == name and given == dict(args))
+        return next((text for text in before if not text.startswith(UNMADE)), None)
 
 
 def request_in(opening: str) -> str:
@@ -139,6 +154,15 @@ def request_in(opening: str) -> str:
         if fence["source"] == "request":
             return fence["inner"]
     return opening
+
+
+def _writes(calls: Sequence[Answered]) -> list[str]:
+    made = [(name, args) for name, args, text in calls if not text.startswith(UNMADE)]
+    return [f"{name} {args.get('order_id', '')}".strip() for name, args in made if not name.startswith(READS)]
+
+
+def _calls(message: BaseMessage) -> list[ToolCall]:
+    return message.tool_calls if isinstance(message, AIMessage) else []
 
 
 def _result(text: str) -> Any:

@@ -38,6 +38,22 @@ COLLEAGUE = Phrase(
     "Un collègue vous répondra pour le reste de votre message.",
     "Otra persona del equipo le responderá sobre el resto de su mensaje.",
 )
+STOPPED = Phrase(
+    "Thank you for letting us know. We do nothing more about it; what was done before your message stays as it is. If "
+    "you need us after all, just write again.",
+    "Danke für Ihre Nachricht. Wir unternehmen in der Sache nichts weiter; was vor Ihrer Nachricht geschehen ist, "
+    "bleibt so. Wenn Sie uns doch noch brauchen, schreiben Sie einfach wieder.",
+    "Merci de nous avoir prévenus. Nous n'entreprenons plus rien ; ce qui a été fait avant votre message reste tel "
+    "quel. Si vous avez finalement besoin de nous, écrivez-nous à nouveau.",
+    "Gracias por avisarnos. No haremos nada más al respecto; lo hecho antes de su mensaje queda como está. Si al final "
+    "nos necesita, vuelva a escribirnos.",
+)
+WELCOME = Phrase(
+    "You are welcome. If anything else comes up, just write to us again.",
+    "Gern geschehen. Wenn noch etwas ist, schreiben Sie uns einfach wieder.",
+    "Avec plaisir. Si vous avez besoin d'autre chose, écrivez-nous à nouveau.",
+    "De nada. Si surge algo más, vuelva a escribirnos.",
+)
 
 REFUNDED = Phrase(
     "We have refunded {amount} for order {order}. It goes back to the card you paid with; depending on your bank, it "

@@ -72,6 +72,10 @@ class Reading:
     """Signs that the text tries to give instructions; the parts that do are not in `text`."""
     text: str
     """What is left to go by."""
+    taken_back: bool = False
+    """Whether a later letter takes back what was asked for, and asks for nothing else."""
+    only_thanks: bool = False
+    """Whether a later letter thanks us, and asks for nothing."""
 
     @property
     def topics(self) -> list[Topic]:

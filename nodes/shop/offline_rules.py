@@ -13,8 +13,9 @@ from nodes.offline import Reply, ToolCallRequest
 from nodes.shop import offline_billing, offline_general, offline_shipping
 from nodes.shop.offline_case import Answer, CannotGoOn, Case, named
 from nodes.shop.offline_desk import Desk, NotDone, Turn, request_in
-from nodes.shop.offline_phrases import COLLEAGUE, GREETING, SIGNATURE, SORRY
-from nodes.shop.offline_reading import Matter, Reading, read
+from nodes.shop.offline_letters import WAITING, Letters, read_letters
+from nodes.shop.offline_phrases import COLLEAGUE, GREETING, SIGNATURE, SORRY, STOPPED, WELCOME
+from nodes.shop.offline_reading import Matter, Reading
 from nodes.shop.offline_vocabulary import MONEY, PARCELS, PEOPLE_FIRST, Topic
 from tools.shop.tickets import SentReply, Team, TicketState
 
@@ -53,7 +54,7 @@ def support_rules(role: str, messages: Sequence[BaseMessage], tools: frozenset[s
     """Play the router, or the specialist of that name, for one turn."""
     if role == "router":
         opening = next((m.text for m in messages if isinstance(m, HumanMessage)), "")
-        return Reply(calls=[ToolCallRequest("route", _route(read(request_in(opening))))])
+        return Reply(calls=[ToolCallRequest("route", _route(read_letters(request_in(opening), Letters.of(messages))))])
     try:
         return Reply(text=_work(Desk.of(role, messages, tools)))
     except Turn as turn:
@@ -69,6 +70,8 @@ def _choice(reading: Reading) -> tuple[str, float, str]:
     for_people = [topic for topic in reading.topics if topic in PEOPLE_FIRST]
     if for_people:
         return "general", 0.95, f"It is about {for_people[0].value}, which a person must take."
+    if reading.taken_back or reading.only_thanks:
+        return "general", 0.9, "Nothing is asked for any more."
     if reading.suspicious and set(reading.topics) <= TOO_BARE:
         return "general", 0.8, f"It tries to give instructions ({', '.join(reading.suspicious)}), and asks little else."
     if not reading.topics:
@@ -85,9 +88,9 @@ def _work(desk: Desk) -> str:
     case = Case.open(desk)
     _leave_to_people(case)
     mine, left = _shares(case)
-    if not mine:
+    if not mine and not case.asks_nothing:
         _pass_on(case, left, "Nothing done yet.")
-    answers = _answers(case, mine)
+    answers = [_farewell(case)] if case.asks_nothing else _answers(case, mine)
     notes = " ".join(answer.note for answer in answers)
     waits = any(answer.waits for answer in answers)
     body = _letter(case, [answer.say for answer in answers], more_follows=bool(left) and not waits)
@@ -100,7 +103,7 @@ def _work(desk: Desk) -> str:
     desk.ask_together(("reply_to_customer", {"body": body}), ("update_ticket", closing))
     _must_happen(case, desk.ask(SentReply, "reply_to_customer", body=body))
     _must_happen(case, desk.ask(TicketState, "update_ticket", **closing))
-    return f"{notes}{later} {'Waiting for the customer.' if waits else 'The customer was told.'}"
+    return f"{notes}{later} {WAITING if waits else 'The customer was told.'}"
 
 
 def _leave_to_people(case: Case) -> None:
@@ -114,7 +117,7 @@ def _leave_to_people(case: Case) -> None:
         # An earlier promise may be true, and billing can look it up; everything else in this kind is an attack.
         team = Team.BILLING if reading.only_claims_approval else Team.SECURITY
         case.escalate(team, f"The text tries to steer us ({signs}); nothing of it was followed.")
-    if not reading.topics:
+    if not reading.topics and not case.asks_nothing:
         case.escalate(Team.CUSTOMER_CARE, "It is not clear what the customer wants.")
 
 
@@ -137,6 +140,14 @@ def _answers(case: Case, mine: Sequence[Matter]) -> list[Answer]:
         if answer and answer.say not in [a.say for a in answers]:
             answers.append(answer)
     return answers
+
+
+def _farewell(case: Case) -> Answer:
+    """To a customer who wrote again and wants nothing more."""
+    if case.reading.only_thanks:
+        return Answer(case.say(WELCOME), "The customer says thanks.")
+    done = "; ".join(case.desk.done_before()) or "nothing"
+    return Answer(case.say(STOPPED), f"The customer takes the request back. Done before that: {done}.")
 
 
 def _pass_on(case: Case, left: Sequence[Matter], done: str) -> None:

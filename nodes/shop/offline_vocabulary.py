@@ -272,3 +272,25 @@ ACCOUNT_ADDRESS = _any(
     r"\b(account|profile|on file|my records)\b|\b(mein\w* konto|kundenkonto)\b|\bmon (compte|profil)\b",
     r"\bmi (cuenta|perfil)\b",
 )
+THANKS = _any(
+    r"\b(thanks|thank you|thx|cheers|great|perfect|wonderful|appreciate)",
+    r"\b(danke|dank|super|prima)\b",
+    r"\bmerci\b|\bgracias\b",
+)
+TAKEN_BACK = _any(
+    r"\bnever ?mind\b|\bforget (it|about|the|my)\b|\b(no longer|don.t|do not) (need|want)\b|\bnot needed\b",
+    r"\b(sorted|resolved|solved|settled|cleared up|cleared itself)\b",
+    r"\b(found it|turned up|it (has )?(just )?arrived)\b",
+    r"\bcancel (my|the|this|that) (refund|request|ticket|complaint)|\bwithdraw\b",
+    r"hat sich (schon )?erledigt|schon gut\b|vergessen sie es|nicht mehr (nötig|gebraucht)|brauche .{0,25}nicht mehr",
+    r"laissez tomber|n.est plus nécessaire|(c.est|est) (réglé|résolu)|oubliez",
+    r"olvíd[ea]lo|ya no (hace falta|lo necesito|es necesario)|ya está (resuelto|solucionado|arreglado)",
+)
+"""A later letter that takes back what was asked for."""
+OF_THE_REQUEST = _any(r"\bcancel (my|the|this|that) (refund|request|ticket|complaint)")
+"""What is to be cancelled is what was asked of us, and no order."""
+INSTEAD = _any(
+    r"\b(actually|instead|rather|on second thoughts?|changed (my|our) minds?)\b",
+    r"\b(doch lieber|stattdessen|umentschieden|finalement|plutôt|mejor|en realidad|al final)\b",
+)
+"""A later letter that puts something else in the place of what was asked for."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import RedirectResponse, Response
@@ -16,8 +17,11 @@ from casework.approval import Approval, ApprovalState
 from casework.errors import ExecutionOver
 from casework.execution import OVER, Event, Execution, Status
 from graphs.catalog import Entry
+from policies.content import MAX_REQUEST_CHARS
 from server.auth import Live, Person, Starter
 from server.executions import LARGEST_SEQ
+from server.messages import takes_messages
+from server.problems import Problem
 from server.service import Service
 from server.ui.cards import Refusal, card, entry_of
 from server.ui.picture import Picture, draw
@@ -29,6 +33,18 @@ router = APIRouter(prefix="/desk/executions/{execution_id}", include_in_schema=F
 SHOWN_EVENTS = 1000
 SHOWN_APPROVALS = 200
 NONE_REFUSED: Mapping[UUID, Refusal] = {}
+CLOSED_FOR_GOOD = frozenset({Status.FAILED, Status.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A message that is being written on the page."""
+
+    text: str = ""
+    problem: Problem | None = None
+    """Why it was not taken; None before it is sent."""
+    key: str = field(default_factory=lambda: uuid4().hex)
+    """Sent along with it, so that a double click passes it on once."""
 
 
 @router.get("")
@@ -66,10 +82,12 @@ async def case_page(
     execution_id: UUID,
     refused: Mapping[UUID, Refusal] = NONE_REFUSED,
     status: int = 200,
+    draft: Draft | None = None,
 ) -> Response:
     """The whole page. `refused`: answers just given that were not taken, by approval. Raises NotFound."""
     view = await _view(service, actor, execution_id, refused)
-    return render("case.html", status, **view, lines=[told(event) for event in view["events"]])
+    writing = {"draft": draft or Draft(), "longest_message": MAX_REQUEST_CHARS}
+    return render("case.html", status, **view, **writing, lines=[told(event) for event in view["events"]])
 
 
 async def _view(
@@ -81,12 +99,14 @@ async def _view(
     approvals.sort(key=lambda a: (a.state is not ApprovalState.PENDING, a.created_at))
     entry = entry_of(service.catalog, execution.workflow)
     passed = visited(events)
+    starts = bool(actor.roles & {Role.OPERATOR, Role.ADMIN})
     return {
         "actor": actor,
         "now": service.resources.clock(),
         "execution": execution,
         "over": execution.status in OVER,
-        "may_cancel": bool(actor.roles & {Role.OPERATOR, Role.ADMIN}) and execution.status not in OVER,
+        "may_cancel": starts and execution.status not in OVER,
+        "may_write": starts and _open_to_messages(service, execution),
         "cards": [card(actor, a, service.catalog, refused.get(a.approval_id)) for a in approvals],
         "asked": _mark(approvals),
         "events": events,
@@ -103,6 +123,11 @@ def picture_of(entry: Entry) -> Picture:
     start = graph.first_node()
     nodes = list(graph.nodes)
     return draw(nodes, [(edge.source, edge.target) for edge in graph.edges], start.id if start else nodes[0])
+
+
+def _open_to_messages(service: Service, execution: Execution) -> bool:
+    closed = execution.status in CLOSED_FOR_GOOD or execution.cancel_requested
+    return not closed and takes_messages(service, execution)
 
 
 def _mark(approvals: Sequence[Approval]) -> str:

@@ -49,6 +49,9 @@ STORY: dict[str, Words] = {
     "execution.cancel_requested": Words(Tone.WARN, "{by} asked to cancel"),
     "execution.cancelled": Words(Tone.BAD, "Cancelled"),
     "execution.escalated": Words(Tone.WARN, "Handed to a person", "{reason}"),
+    "execution.reopened": Words(Tone.PLAIN, "Opened again"),
+    "message.received": Words(Tone.PLAIN, "{by} passed on a further message", "{text}"),
+    "message.read": Words(Tone.QUIET, "{by} read message {number}"),
     "run.started": Words(Tone.QUIET, "A worker took it up ({kind}, attempt {attempt})"),
     "run.released": Words(Tone.WARN, "Given back, to be tried again", "{error}"),
     "run.finished": Words(Tone.QUIET, "The run ended: {status}", "{error}"),
@@ -127,6 +130,9 @@ def _special(event: Event) -> Words | None:
         case "input.screened" if data.get("suspicions"):
             signs = _braced(_listed(data["suspicions"]))
             return Words(Tone.WARN, "The request may carry injected instructions", signs, "screen_input")
+        case "message.read" if data.get("suspicions"):
+            signs = _braced(_listed(data["suspicions"]))
+            return Words(Tone.WARN, "Message {number} may carry injected instructions", signs)
         case "call.checked" if data.get("verdict") == "needs_approval":
             return Words(Tone.ASKS, "{tool} needs a person", "{reason}", "check_calls")
         case "model.answered" if data.get("calls"):

@@ -30,6 +30,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.actor import Actor, Role
 from casework.execution import Mode
+from casework.resources import open_resources
+from casework.settings import Settings
 from casework.store import Store
 from graphs.support import builder
 from tests.conftest import ROOT, Template, async_engine, in_database, run_sql
@@ -46,6 +48,7 @@ class Studio:
 
     client: LangGraphClient
     engine: AsyncEngine
+    database_url: str
 
     async def ticket(self) -> dict[str, Any]:
         """The graph's input for the ticket of the broken vase."""
@@ -124,7 +127,7 @@ def server_url(database: str, template: Template, tmp_path_factory: pytest.TempP
 async def studio(server_url: str, database: str) -> AsyncIterator[Studio]:
     engine = async_engine(database)
     async with get_client(url=server_url) as client:
-        yield Studio(client, engine)
+        yield Studio(client, engine, database)
     await engine.dispose()
 
 
@@ -222,11 +225,13 @@ async def test_a_ticket_is_worked_to_its_end_and_the_refund_paid_once(studio: St
 
 async def test_a_thread_that_is_an_execution_of_the_service_is_left_to_its_worker(studio: Studio) -> None:
     olga = Actor(actor_id="olga", roles=frozenset({Role.OPERATOR}))
-    store = Store(studio.engine, NoQueue())
-    execution, _ = await store.create(olga, "support", "v1", Mode.AUTONOMOUS, await studio.ticket())
-    before, thread_id = await store.get("default", execution.execution_id), str(execution.execution_id)
-    await studio.client.threads.create(thread_id=thread_id)
-    errors = await studio.run(thread_id, input=await studio.ticket())
-    assert [error["error"] for error in errors] == ["NotAllowed"]
-    assert await studio.effects(thread_id) == []
-    assert await store.get("default", execution.execution_id) == before
+    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    async with open_resources(settings, studio.database_url) as resources:
+        store = Store(resources.engine, resources.pool, NoQueue())
+        execution, _ = await store.create(olga, "support", "v1", Mode.AUTONOMOUS, await studio.ticket())
+        before, thread_id = await store.get("default", execution.execution_id), str(execution.execution_id)
+        await studio.client.threads.create(thread_id=thread_id)
+        errors = await studio.run(thread_id, input=await studio.ticket())
+        assert [error["error"] for error in errors] == ["NotAllowed"]
+        assert await studio.effects(thread_id) == []
+        assert await store.get("default", execution.execution_id) == before

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.actor import SYSTEM, Role
 from casework.identity import Identity
+from casework.resources import Pool
 from tests.processes import Process, casework, until
 from tests.streams import Told, opened, told
 from tests.web import DAMAGED
@@ -54,9 +55,9 @@ async def request(api: Process, key: str, method: str, path: str, **how: Mapping
 
 
 async def test_a_story_is_followed_live_through_two_apis_while_a_worker_elsewhere_runs_it(
-    database_url: str, engine: AsyncEngine, payments_url: str, tmp_path: Path
+    database_url: str, engine: AsyncEngine, pool: Pool, payments_url: str, tmp_path: Path
 ) -> None:
-    identity = Identity(engine, "pepper")
+    identity = Identity(engine, pool, "pepper")
     olga = await identity.add_key("default", "olga", frozenset({Role.OPERATOR}), by=SYSTEM)
     ada = await identity.add_key("default", "ada", frozenset({Role.APPROVER}), by=SYSTEM)
     env = {

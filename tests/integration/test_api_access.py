@@ -32,6 +32,8 @@ ROUTES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("GET", f"/executions/{ID}", {}, ALL),
     ("GET", f"/executions/{ID}/events", {}, ALL),
     ("POST", f"/executions/{ID}/cancel", {}, STARTERS),
+    ("POST", f"/executions/{ID}/messages", {"json": {"text": "Hello?"}}, STARTERS),
+    ("GET", f"/executions/{ID}/messages", {}, ALL),
     ("GET", "/approvals", {}, ALL),
     ("GET", f"/approvals/{ID}", {}, ALL),
     ("POST", f"/approvals/{ID}/decision", {"json": DECISION}, PERSONS),
@@ -49,6 +51,7 @@ ROUTES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("GET", f"/desk/executions/{ID}", {}, PERSONS),
     ("GET", f"/desk/executions/{ID}/news?after=0&asked=x", {}, PERSONS),
     ("POST", f"/desk/executions/{ID}/cancel", {}, STARTERS),
+    ("POST", f"/desk/executions/{ID}/messages", {"data": {"text": "Hello?"}}, STARTERS),
     ("POST", f"/desk/approvals/{ID}/decision", {"data": DECISION}, PERSONS),
 ]
 
@@ -111,6 +114,9 @@ async def test_another_tenants_things_look_exactly_like_missing_ones(web: Web) -
         ("GET", "/executions/{}", {}),
         ("GET", "/executions/{}/events", {}),
         ("POST", "/executions/{}/cancel", {}),
+        ("POST", "/executions/{}/messages", {"json": {"text": "Hello?"}}),
+        ("GET", "/executions/{}/messages", {}),
+        ("POST", "/desk/executions/{}/messages", {"data": {"text": "Hello?"}}),
         ("GET", "/desk/executions/{}", {}),
         ("GET", "/desk/executions/{}/news?after=0&asked=x", {}),
         ("GET", "/approvals/{}", {}),

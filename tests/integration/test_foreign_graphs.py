@@ -19,6 +19,7 @@ from casework.decisions import Decisions
 from casework.errors import InputInvalid
 from casework.execution import Mode, Status
 from casework.legs import Legs
+from casework.messages import Messages
 from casework.resources import open_resources
 from casework.settings import Settings
 from casework.store import Store
@@ -56,9 +57,10 @@ async def foreign(settings: Settings, database_url: str, folder: Path) -> AsyncI
     config.write_text(json.dumps({"dependencies": ["."], "graphs": GRAPHS}))
     catalog, queue = Catalog.load(config), NoQueue()
     async with open_resources(settings, database_url) as resources:
-        store, decisions = Store(resources.engine, queue), Decisions(resources.engine, queue)
+        store, decisions = Store(resources.engine, resources.pool, queue), Decisions(resources.engine, queue)
         deciding = Deciding(decisions, store, catalog, resources, {})
-        yield Rig(resources, queue, store, Legs(resources.engine, queue), decisions, deciding, catalog, {})
+        posted, legs = Messages(resources.engine, queue), Legs(resources.engine, resources.pool, queue)
+        yield Rig(resources, queue, store, legs, decisions, deciding, posted, catalog, {})
 
 
 async def begin(case: Rig, workflow: str, input_: Mapping[str, Any]) -> UUID:

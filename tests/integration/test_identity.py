@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from casework.actor import SYSTEM, Actor, Role
 from casework.errors import NotFound, NotSignedIn
 from casework.identity import Identity
+from casework.resources import Pool
 
 
 @pytest.fixture
-def identity(engine: AsyncEngine) -> Identity:
-    return Identity(engine, "pepper")
+def identity(engine: AsyncEngine, pool: Pool) -> Identity:
+    return Identity(engine, pool, "pepper")
 
 
 async def test_a_key_authenticates_its_actor_with_its_roles(identity: Identity) -> None:
@@ -59,10 +60,12 @@ async def test_a_revoked_or_expired_key_is_useless_at_once(identity: Identity) -
         await identity.revoke_key("default", key_id, by=SYSTEM)
 
 
-async def test_the_database_holds_nothing_that_authenticates(identity: Identity, engine: AsyncEngine) -> None:
+async def test_the_database_holds_nothing_that_authenticates(
+    identity: Identity, engine: AsyncEngine, pool: Pool
+) -> None:
     key = await identity.add_key("default", "ada", [Role.APPROVER], by=SYSTEM)
     async with engine.connect() as db:
         rows = (await db.execute(text("SELECT api_keys::text FROM casework.api_keys"))).scalars().all()
     assert key.split("_", 2)[2] not in "".join(rows)
     with pytest.raises(NotSignedIn):
-        await Identity(engine, "another pepper").authenticate(key)
+        await Identity(engine, pool, "another pepper").authenticate(key)

@@ -144,7 +144,7 @@ async def test_a_broken_run_is_tried_again_and_goes_on_from_its_checkpoint(
         await _past_the_pause(case)
         assert await case.advance(execution_id) is Status.SUCCEEDED
         assert [e.data["attempt"] for e in await case.events(execution_id, "run.started")] == [1, 2, 3]
-        assert len(await case.events(execution_id, "case.routed")) == 1  # finished steps are not run again
+        assert len(await case.events(execution_id, "route.chosen")) == 1  # finished steps are not run again
         assert await case.scalar("SELECT count(*) FROM casework.runs") == 1
 
 
@@ -185,6 +185,8 @@ async def test_a_drained_run_is_free_for_another_worker_at_once(settings: Settin
         assert await run is Status.QUEUED
         assert await case.runner("next").advance(execution_id) is Status.SUCCEEDED
         assert [e.data["attempt"] for e in await case.events(execution_id, "run.started")] == [1, 1]
+        checked = [e.data["tool"] for e in await case.events(execution_id, "call.checked")]
+        assert checked.count("get_order") == 1  # it went on where the first one stopped
 
 
 async def test_no_effect_begins_after_a_cancel_was_answered(settings: Settings, database_url: str) -> None:

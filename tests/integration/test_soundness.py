@@ -26,6 +26,12 @@ WRECKS = {
     "an execution that nobody will carry on": STATUS.format("queued"),
     "a decision that no run took up": "UPDATE casework.approvals SET applied_at = NULL WHERE tool = 'issue_refund'",
     "a gap in a story": "UPDATE casework.events SET seq = seq + 1 WHERE seq = (SELECT max(seq) FROM casework.events)",
+    "a message that no agent will read": "UPDATE casework.executions SET messages = 1",
+    "a message that is not there": "UPDATE casework.executions SET messages = 1",
+    "a message not read exactly once, though the graph is past it": """
+        INSERT INTO casework.messages (execution_id, number, author, text)
+        SELECT execution_id, 1, 'olga', 'Hello?' FROM casework.executions;
+        UPDATE casework.executions SET messages = 1, messages_read = 1""",
     "an effect told twice": AGAIN.format("effect.done"),
     "a leg that ended twice": AGAIN.format("run.finished"),
     "more or fewer messages on a ticket than its calls sent": """

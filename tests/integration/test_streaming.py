@@ -184,7 +184,7 @@ class CountingStore(Store):
 
 
 async def test_a_slow_reader_holds_nobody_up_and_is_read_for_no_faster_than_it_reads(service: Service) -> None:
-    store = CountingStore(service.resources.engine, service.queue)
+    store = CountingStore(service.resources.engine, service.resources.pool, service.queue)
     store.pages = Counter()
     total = 30 * PAGE
     async with site_on(replace(service, store=store)) as site:
