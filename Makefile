@@ -18,8 +18,8 @@ test: $(VENV)/dev ## every test but the long ones
 test-long: $(VENV)/dev ## workers killed, frozen and cut off at every point of a case
 	$(BIN)/pytest -m long
 
-bench: $(VENV)/dev ## the service against its floors, in one run
-	$(BIN)/python -m bench.run
+bench: $(VENV)/dev ## the service against its floors and a peer, in one run; QUICK=1 for the short one
+	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(BENCH)
 
 lint: $(VENV)/dev ## style, types, import contract
 	$(BIN)/ruff check .

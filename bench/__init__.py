@@ -1,1 +1,1 @@
-"""Performance: graphs to measure with."""
+"""Performance: graphs to measure with, and what is measured with them."""

@@ -13,14 +13,15 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from bench.load import percentile
 from bench.neutral_graph import INPUT, delta_builder
 
 AT_ONCE = 16
 
 
 async def floors(database_url: str, runs: int) -> dict[str, float]:
-    """Runs per second: `none` (no saver), `shared` (one stock saver, one lock), `own` (a stock saver per run);
-    and `shared_p50_ms` at one caller."""
+    """Runs per second without a saver, with one stock saver (which is one lock), and with a stock saver per run;
+    and how long one takes with the stock saver when there is no other."""
     pool = AsyncConnectionPool(
         database_url,
         min_size=1,
@@ -32,10 +33,13 @@ async def floors(database_url: str, runs: int) -> dict[str, float]:
         shared = AsyncPostgresSaver(pool)  # type: ignore[arg-type]  # the pool's row type comes from its kwargs
         await shared.setup()
         return {
-            "none": await _rate(lambda: None, runs),
-            "shared": await _rate(lambda: shared, runs),
-            "own": await _rate(lambda: AsyncPostgresSaver(pool), runs),  # type: ignore[arg-type]
-            "shared_p50_ms": await _median_ms(shared, max(runs // 4, 20)),
+            "floor: runs/s, no saver": await _rate(lambda: None, runs),
+            "floor: runs/s, stock saver": await _rate(lambda: shared, runs),
+            "floor: runs/s, stock saver without its lock": await _rate(
+                lambda: AsyncPostgresSaver(pool),  # type: ignore[arg-type]
+                runs,
+            ),
+            "floor: p50 ms, stock saver, one caller": await _median_ms(shared, max(runs // 4, 20)),
         }
 
 
@@ -60,7 +64,7 @@ async def _median_ms(saver: BaseCheckpointSaver[Any], runs: int) -> float:
         began = time.perf_counter()
         await _run(compiled, saver)
         took.append((time.perf_counter() - began) * 1000)
-    return sorted(took)[len(took) // 2]
+    return percentile(took, 50)
 
 
 async def _run(compiled: Any, saver: BaseCheckpointSaver[Any] | None) -> None:

@@ -41,7 +41,7 @@ POINTS: Mapping[str, str] = {
     "before_done": "an effect's end is written; its transaction has not committed",
     "after_effect": "an effect's end is committed; the graph does not know",
     "before_finish": "the graph waits or has ended; the execution's row still says running",
-    "inside_finish": "the end of the leg is written; its transaction has not committed",
+    "inside_finish": "the end of a leg that waits, or was overtaken, is written; its transaction has not committed",
     "after_finish": "the end of the leg is committed; the queue's job is still there",
     "inside_decision": "a decision and its wake-up are written; their transaction has not committed",
     "inside_message": "a message and what it set going are written; their transaction has not committed",

@@ -45,7 +45,7 @@ class Resources:
     engine: AsyncEngine
     """For everything that is not hot."""
     pool: Pool
-    """For checkpoints and what every execution passes through: autocommit, rows as dicts, as LangGraph's saver wants."""
+    """For checkpoints and what every execution passes through: autocommit, rows as dicts, as its saver wants."""
     http: httpx.AsyncClient
     """For model providers. Time-outs are set per call."""
     clock: Callable[[], datetime] = field(default=_now)

@@ -28,7 +28,6 @@ ANYWHERE = (
     "before_done",
     "after_effect",
     "before_finish",
-    "inside_finish",
     "after_finish",
 )
 OUTSIDE = ("after_started", "before_send", "after_answer")

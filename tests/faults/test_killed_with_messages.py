@@ -34,7 +34,6 @@ POINTS = (
     "before_done",
     "after_effect",
     "before_finish",
-    "inside_finish",
     "after_finish",
 )
 WAITING = ("after_claim", "after_reading", "before_writes", "after_writes", "before_finish", "inside_finish")

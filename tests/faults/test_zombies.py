@@ -24,7 +24,6 @@ POINTS = (
     "before_done",  # in an open transaction, which the database ends
     "after_effect",
     "before_finish",
-    "inside_finish",
 )
 OUTSIDE = ("after_started", "before_send", "after_answer")
 

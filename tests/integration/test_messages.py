@@ -79,7 +79,7 @@ class LateLegs(Legs):
 
 def late(case: Rig, deed: Deed, *, deaf: bool = False) -> Runner:
     """A runner that writes down how a run ended only after `deed`."""
-    legs = LateLegs(case.resources.engine, case.queue)
+    legs = LateLegs(case.resources.engine, case.resources.pool, case.queue)
     legs.meanwhile, legs.deaf = Meanwhile(deed), deaf
     return Runner(legs, case.catalog, case.resources, case.services, "late")
 

@@ -59,7 +59,6 @@ POINTS = (
     *(f"{point}@{n}" for point in ("before_writes", "after_writes") for n in (1, 2, 4)),
     *(f"{point}@{n}" for point in ("before_checkpoint", "after_checkpoint") for n in (1, 2, 3, 5)),
     "before_finish@1",
-    "inside_finish@1",
 )
 
 

@@ -144,7 +144,7 @@ async def test_a_broken_run_is_tried_again_and_goes_on_from_its_checkpoint(
         await _past_the_pause(case)
         assert await case.advance(execution_id) is Status.SUCCEEDED
         assert [e.data["attempt"] for e in await case.events(execution_id, "run.started")] == [1, 2, 3]
-        assert len(await case.events(execution_id, "route.chosen")) == 1  # finished steps are not run again
+        assert len(await case.events(execution_id, "case.routed")) == 1  # finished steps are not run again
         assert await case.scalar("SELECT count(*) FROM casework.runs") == 1
 
 
