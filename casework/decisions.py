@@ -45,7 +45,8 @@ from casework.errors import (
 )
 from casework.execution import Status
 from casework.faults import fault
-from casework.journal import NOTICE, STORY, NewEvent, story_of, write_events
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
+from casework.outbox import TOLD, told_of
 from casework.resources import driver_of
 from casework.store import close
 from casework.tables import approvals, executions, votes
@@ -92,7 +93,8 @@ counted AS (
     UPDATE casework.executions SET event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp(),
         wake_at = CASE WHEN status = 'waiting' AND source = 'api' THEN now() ELSE wake_at END,
         status = CASE WHEN status = 'waiting' AND source = 'api' THEN 'queued' ELSE status END
-    WHERE execution_id = %(execution)s RETURNING execution_id, event_seq, status, {NOTICE}), {STORY}
+    WHERE execution_id = %(execution)s
+    RETURNING execution_id, event_seq, status, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
 SELECT status FROM counted"""
 """Plain SQL for what every decision does: see docs/benchmarks.md."""
 
@@ -185,9 +187,10 @@ class Decisions:
         """Never a yes: a tool's call is not made, an unknown one stays unknown, and the case goes to a person."""
         said = "stop" if row.kind == Kind.OUTCOME else "reject"
         decision = {"type": said, "digest": row.digest, "reason": LAPSED}
-        if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
-            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [])
         await self._settle(db, row, ApprovalState.EXPIRED, decision, SYSTEM)
+        if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
+            escalated = NewEvent("execution.escalated", {"reason": LAPSED})
+            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [escalated])
 
     async def _vote(self, db: AsyncConnection, row: Any, actor: Actor) -> None:
         driver = await driver_of(db)
@@ -231,13 +234,15 @@ class Decisions:
         """The final answer: write it, tell the story, and wake the execution if it waits."""
         driver = await driver_of(db)
         story = {"approval_id": str(row.approval_id), "tool": row.tool, "state": state, "by": actor.actor_id}
+        decided = NewEvent("approval.decided", story)
         settled = {
             "execution": row.execution_id,
             "approval": row.approval_id,
             "state": state,
             "decision": Jsonb(decision),
             "by": actor.actor_id,
-            **story_of([NewEvent("approval.decided", story)]),
+            **story_of([decided]),
+            **told_of(row.execution_id, facts_of([decided])),
         }
         (status,) = await (await driver.execute(SETTLE, settled)).fetchone() or (None,)
         if row.status == Status.WAITING and status == Status.QUEUED:

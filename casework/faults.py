@@ -48,6 +48,8 @@ POINTS: Mapping[str, str] = {
     "after_message": "a message is committed; whoever sent it has no answer",
     "after_reading": "an agent has read messages; nothing of that is saved",
     "after_decision": "a decision and its wake-up are committed; whoever decided has no answer",
+    "before_post": "a webhook's message is claimed; nothing is sent",
+    "after_post": "a webhook's receiver has answered; what it said is not recorded",
 }
 """Every point, and how things stand when it is passed."""
 

@@ -20,10 +20,12 @@ from casework.dispatch import Dispatcher
 from casework.errors import LostLease
 from casework.execution import OVER, Execution, Status
 from casework.faults import fault
-from casework.journal import NOTICE, STORY, NewEvent, hold_fence, story_of, write_events
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, hold_fence, story_of, write_events
 from casework.messages import supersede_calls
+from casework.outbox import TOLD, told_of
 from casework.plain import plain
 from casework.resources import Pool, driver_of
+from casework.store import drop_questions
 from casework.stranded import leave_unknown
 from casework.tables import approvals, effects, executions, runs
 
@@ -114,20 +116,19 @@ QUESTION = (
 )
 ASK = f"""INSERT INTO casework.approvals ({QUESTION})
 SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)
-ON CONFLICT DO NOTHING RETURNING description, kind"""
+ON CONFLICT DO NOTHING RETURNING approval_id, description, kind"""
 
 END = f"""WITH fence AS MATERIALIZED (
     SELECT execution_id FROM casework.executions
     WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
         AND (%(status)s <> 'succeeded' OR cancel_requested OR messages <= COALESCE(%(messages_read)s::int, messages))
+        AND NOT (%(over)s AND EXISTS (
+            SELECT 1 FROM casework.approvals WHERE execution_id = %(execution)s AND state = 'pending'))
     FOR NO KEY UPDATE),
 applied AS (
     UPDATE casework.approvals a SET applied_at = now() FROM fence
     WHERE a.execution_id = fence.execution_id AND decision IS NOT NULL AND applied_at IS NULL
         AND interrupt_id <> ALL(%(pending)s)),
-superseded AS (
-    UPDATE casework.approvals a SET state = 'superseded' FROM fence
-    WHERE a.execution_id = fence.execution_id AND state = 'pending' AND %(over)s),
 ended AS (
     UPDATE casework.runs SET status = %(status)s, error = %(error)s, finished_at = now() FROM fence
     WHERE run_id = %(run)s),
@@ -136,9 +137,11 @@ counted AS (
         {", ".join(f"{name} = COALESCE(%({name})s::bigint, {name})" for name in KEPT)},
         lease_owner = NULL, lease_until = NULL, wake_at = now(), finished_at = CASE WHEN %(over)s THEN now() END,
         event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
-    WHERE execution_id = (SELECT execution_id FROM fence) RETURNING execution_id, event_seq, {NOTICE}), {STORY}
+    WHERE execution_id = (SELECT execution_id FROM fence)
+    RETURNING execution_id, event_seq, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
 SELECT 1 FROM counted"""
-"""Changes nothing when the leg is not the execution's any more, or when it succeeded without having read a message."""
+"""Changes nothing when the leg is not the execution's any more, when it succeeded without having read a message, or when
+it is over and something is still asked."""
 
 
 def _end_of(
@@ -147,6 +150,7 @@ def _end_of(
     """Parameters of END."""
     result = ending.result if status is not Status.QUEUED else None
     finished = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})
+    story = [*ending.events, *told, finished]
     return {
         "execution": leg.execution.execution_id,
         "fence": leg.fence,
@@ -158,7 +162,8 @@ def _end_of(
         "error": ending.error,
         "messages_read": ending.messages_read,
         **{name: ending.totals.get(name) for name in TOTALS},
-        **story_of([*ending.events, *told, finished]),
+        **story_of(story),
+        **told_of(leg.execution.execution_id, facts_of(story)),
     }
 
 
@@ -170,7 +175,10 @@ async def _ask(
         return []
     rows = [{"execution_id": execution_id, **question} for question in questions]
     inserted = await db.execute(ASK, (Jsonb(plain(rows)),))
-    told = [{"description": description, "kind": kind} async for description, kind in inserted]
+    told = [
+        {"approval_id": str(approval_id), "description": description, "kind": kind}
+        async for approval_id, description, kind in inserted
+    ]
     return [NewEvent("approval.requested", row) for row in told]
 
 
@@ -260,7 +268,7 @@ class Legs:
         return status
 
     async def _end_at_once(self, leg: Leg, ending: Ending) -> bool:
-        """In one statement, as most legs end. False: the lease is lost, or a message came meanwhile."""
+        """In one statement, as most legs end. False: the lease is lost, a message came, or something is asked."""
         async with self.pool.connection() as db:
             done = await db.execute(END, _end_of(leg, ending, ending.status, (), ()))
             return done.rowcount > 0
@@ -289,6 +297,8 @@ class Legs:
                 status = Status.QUEUED
             if status is Status.QUEUED:
                 await self.dispatcher.wake(raw, execution_id)
+            if status in OVER:
+                told += await drop_questions(db, execution_id, status)
             await raw.execute(END, _end_of(leg, ending, status, pending, told))
             if status in (Status.FAILED, Status.CANCELLED):
                 why = f"the execution ended before this was known: {ending.error or status}"

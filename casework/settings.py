@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     stream_heartbeat: timedelta = timedelta(seconds=15)
     """How long a stream of events may be silent before a comment is sent, so that nobody takes it for dead."""
 
+    webhook_private_receivers: bool = False
+    """Whether webhooks may go to this machine (there over http too) and to private networks; else https and public."""
+    webhook_timeout: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(minutes=5))] = timedelta(seconds=20)
+    """How long a receiver may take to answer one message."""
+    keep_deliveries: Annotated[timedelta, Field(ge=timedelta(days=7))] = timedelta(days=30)
+    """How long a message and what came of it are kept; longer than it is tried."""
+
     log_format: Annotated[str, Field(pattern="^(auto|json|console)$")] = "auto"
     """auto: readable when a person watches (stderr is a terminal), else JSON."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"

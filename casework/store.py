@@ -21,7 +21,8 @@ from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Status
-from casework.journal import NOTICE, STORY, NewEvent, story_of, write_events
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
+from casework.outbox import TOLD, told_of
 from casework.resources import Pool
 from casework.tables import approvals, events, executions
 
@@ -30,7 +31,7 @@ CREATE = f"""WITH counted AS (
         idempotency_key, request_hash, event_seq)
     VALUES (%(execution)s, %(workflow)s, %(graph_version)s, %(tenant)s, %(requester)s, 'queued', %(mode)s, %(input)s,
         %(key)s, %(request_hash)s, %(event_count)s)
-    ON CONFLICT (tenant, requester, idempotency_key) DO NOTHING RETURNING *), {STORY}
+    ON CONFLICT (tenant, requester, idempotency_key) DO NOTHING RETURNING *), {STORY}, {TOLD}
 SELECT *, {NOTICE} FROM counted"""
 FIRST = """SELECT * FROM casework.executions
 WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(key)s"""
@@ -65,8 +66,9 @@ class Store:
         """
         request_hash = hashlib.sha256(canonical({"workflow": workflow, "input": input_}).encode()).hexdigest()
         created = NewEvent("execution.created", {"workflow": workflow, "by": actor.actor_id, "mode": mode})
+        execution_id = execution_id or uuid4()
         asked = {
-            "execution": execution_id or uuid4(),
+            "execution": execution_id,
             "workflow": workflow,
             "graph_version": graph_version,
             "tenant": actor.tenant,
@@ -76,6 +78,7 @@ class Store:
             "key": idempotency_key,
             "request_hash": request_hash,
             **story_of([created]),
+            **told_of(execution_id, facts_of([created])),
         }
         async with self.pool.connection() as db, db.transaction():
             row = await (await db.execute(CREATE, asked)).fetchone()
@@ -192,12 +195,7 @@ async def close(
 ) -> None:
     """Set the status and free the lease; a final one also supersedes what was still asked."""
     over = status in OVER
-    if over:
-        await db.execute(
-            update(approvals)
-            .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
-            .values(state=ApprovalState.SUPERSEDED)
-        )
+    superseded = await drop_questions(db, execution_id, status) if over else []
     await db.execute(
         update(executions)
         .where(executions.c.execution_id == execution_id)
@@ -211,4 +209,19 @@ async def close(
             **values,
         )
     )
-    await write_events(db, execution_id, new)
+    await write_events(db, execution_id, [*superseded, *new])
+
+
+async def drop_questions(db: AsyncConnection, execution_id: UUID, status: Status) -> list[NewEvent]:
+    """Supersede what is still asked of an execution that ends. Returns what is to be told of it."""
+    dropped = await db.execute(
+        update(approvals)
+        .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
+        .values(state=ApprovalState.SUPERSEDED)
+        .returning(approvals.c.approval_id, approvals.c.tool)
+    )
+    because = {"reason": f"the execution has ended: {status}"}
+    return [
+        NewEvent("approval.superseded", {"approval_id": str(row.approval_id), "tool": row.tool, **because})
+        for row in dropped
+    ]

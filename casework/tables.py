@@ -179,6 +179,46 @@ messages = Table(
     UniqueConstraint("execution_id", "author", "idempotency_key"),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("types", ARRAY(Text), nullable=False),
+    Column("seed", Text, nullable=False),  # the secret is its HMAC with the pepper, which is not in the database
+    Column("old_seed", Text),  # of the secret before, which signs too until `old_until`
+    Column("old_until", DateTime(timezone=True)),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("off_because", Text),  # None: an admin switched it off, or it is on
+    Column("paused_until", DateTime(timezone=True)),  # the receiver asked for a pause
+    Column("delivered_at", DateTime(timezone=True)),  # when a message last arrived
+    Column("created_by", Text, nullable=False),
+    _created(),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("webhooks_tenant_idx", "tenant"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Uuid, primary_key=True),  # the message's id, the same in all its attempts
+    Column("webhook_id", Uuid, nullable=False),  # no foreign key: a fact neither fails nor waits for a deletion
+    Column("type", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),  # pending, delivered, failed
+    Column("attempts", Integer, nullable=False, server_default="0"),  # only ever counted up: the fence of a sender
+    Column("next_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("claimed_until", DateTime(timezone=True)),  # a sender is at it until then
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("finished_at", DateTime(timezone=True)),
+    Index("deliveries_due_idx", "webhook_id", "next_at", postgresql_where=text("state = 'pending'")),
+    Index("deliveries_page_idx", "webhook_id", text("created_at DESC"), text("delivery_id DESC")),
+    Index("deliveries_created_at_idx", "created_at"),
+)
+
 listeners = Table(
     "listeners",
     metadata,

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, messages, ops, starting, workflows
+from server import approvals, executions, facts, messages, ops, starting, webhooks, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
@@ -45,6 +45,7 @@ TAGS = [
     {"name": "executions", "description": "One case going through a workflow."},
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
     {"name": "workflows", "description": "What can be started here."},
+    {"name": "webhooks", "description": "Who is told what happens, as it happens. For admins."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
 
@@ -58,14 +59,22 @@ def create_app(service: Service) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         openapi_tags=TAGS,
+        webhooks=facts.router,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.service = service
-    started = starting.router(service.catalog)
-    api = (started, executions.router, messages.router, approvals.router, workflows.router, ops.router)
+    api = (
+        starting.router(service.catalog),
+        executions.router,
+        messages.router,
+        approvals.router,
+        workflows.router,
+        webhooks.router,
+        ops.router,
+    )
     pages = (inbox.router, cases.router, deciding.router, writing.router, signing_in.router, reference.router)
     for router in (*api, *pages):
         refuse_undeclared(router)
@@ -102,6 +111,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             version=app.version,
             description=app.description,
             routes=app.routes,
+            webhooks=app.webhooks.routes,
             tags=app.openapi_tags,
             license_info=app.license_info,
         )

@@ -22,12 +22,14 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.decisions import Decisions
+from casework.deliveries import Deliveries
 from casework.dispatch import Advance, Queue
 from casework.errors import SettingsInvalid
 from casework.legs import Legs
 from casework.resources import KEEPALIVE, Resources, refuse_closed
 from casework.telemetry import logger
 from graphs.runner import Runner
+from server.sending import Sender
 from server.tidying import tidy
 from server.upkeep import Upkeep
 
@@ -103,13 +105,24 @@ def _pool(**arguments: Any) -> AsyncConnectionPool[Any]:
 
 
 class Worker:
-    """Consumes wake-ups in this process, renews its leases, and heals what the queue forgot."""
+    """Consumes wake-ups in this process, renews its leases, heals what the queue forgot, and sends webhooks."""
 
-    def __init__(self, queue: Queue, runner: Runner, legs: Legs, decisions: Decisions, resources: Resources) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        runner: Runner,
+        legs: Legs,
+        decisions: Decisions,
+        deliveries: Deliveries,
+        sender: Sender,
+        resources: Resources,
+    ) -> None:
         self.queue = queue
         self.runner = runner
         self.legs = legs
         self.decisions = decisions
+        self.deliveries = deliveries
+        self.sender = sender
         self.settings = resources.settings
         self.upkeep = Upkeep(resources, queue)
 
@@ -120,16 +133,17 @@ class Worker:
         beating = asyncio.create_task(self.runner.keep_alive(), name="keep_alive")
         healing = asyncio.create_task(self._heal(), name="reconciler")
         upkeep = asyncio.create_task(self.upkeep.keep_up(), name="upkeep")
-        try:
-            yield
-        finally:
-            self.runner.drain()
-            consuming.cancel()
-            with suppress(asyncio.CancelledError):
-                await consuming
-            for task in (beating, healing, upkeep):
-                task.cancel()
-            await asyncio.gather(beating, healing, upkeep, return_exceptions=True)
+        async with self.sender.running():
+            try:
+                yield
+            finally:
+                self.runner.drain()
+                consuming.cancel()
+                with suppress(asyncio.CancelledError):
+                    await consuming
+                for task in (beating, healing, upkeep):
+                    task.cancel()
+                await asyncio.gather(beating, healing, upkeep, return_exceptions=True)
 
     async def _consume(self) -> None:
         """A queue may give up when its server stays away; begin again, for ever."""
@@ -141,7 +155,7 @@ class Worker:
             await asyncio.sleep(1.0)
 
     async def _heal(self) -> None:
-        """Wake what should run and has no live lease; reopen what can resume again; close overdue approvals."""
+        """Wake what should run and has no live lease; reopen what can resume again; expire; forget."""
         every = self.settings.reconcile_every
         while True:
             await asyncio.sleep(every.total_seconds())
@@ -152,6 +166,7 @@ class Worker:
                     await self.legs.wake(forgotten)
                 await self.legs.reopen({entry.version for entry in self.runner.catalog})
                 await self.decisions.expire_due()
+                await self.deliveries.prune(self.settings.keep_deliveries)
             except Exception:
                 log.exception("reconciler.failed")
 

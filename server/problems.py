@@ -86,7 +86,7 @@ _MEANINGS = {
     403: "Your roles do not allow this (`not_allowed`).",
     404: "There is no such thing, or it is not yours to see (`not_found`).",
     409: "It conflicts with how things stand: `idempotency_key_reused`, `approval_decided`, `approval_expired`, "
-    "`approval_superseded`, `digest_stale`, `execution_over`, `takes_no_messages` or `messages_unread`.",
+    "`approval_superseded`, `digest_stale`, `execution_over`, `takes_no_messages`, `messages_unread` or `conflict`.",
     413: "The body is larger than 256 kB (`body_too_large`).",
     422: "The input is not valid (`input_invalid`); `field` names what to correct. Nothing was changed.",
     503: "The database is away (`unavailable`). Try again after `Retry-After` seconds.",

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from casework.attempts import Attempts
 from casework.decisions import Decisions
+from casework.deliveries import Deliveries
 from casework.dispatch import Queue
+from casework.egress import Egress
 from casework.errors import SettingsInvalid
 from casework.identity import Identity
 from casework.legs import Legs
@@ -17,11 +20,13 @@ from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
+from casework.webhooks import Webhooks
 from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
 from graphs.runner import Runner
 from nodes.workflow import Services
 from server.jobs import Worker, open_queue, worker_name
+from server.sending import Sender
 
 PEPPER_BYTES = 32
 
@@ -40,12 +45,16 @@ class Service:
     deciding: Deciding
     identity: Identity
     listener: Listener
+    webhooks: Webhooks
+    deliveries: Deliveries
 
     def worker(self) -> Worker:
         """A worker on these parts. At most one per process."""
         legs = Legs(self.resources.engine, self.resources.pool, self.queue)
         runner = Runner(legs, self.catalog, self.resources, self.services, worker_name())
-        return Worker(self.queue, runner, legs, self.decisions, self.resources)
+        attempts = Attempts(self.resources.engine, self.resources.settings.webhook_timeout)
+        sender = Sender(attempts, self.webhooks.egress, self.identity.seal, self.resources)
+        return Worker(self.queue, runner, legs, self.decisions, self.deliveries, sender, self.resources)
 
 
 @asynccontextmanager
@@ -60,6 +69,8 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
     ):
         store = Store(resources.engine, resources.pool, queue)
         decisions = Decisions(resources.engine, queue)
+        identity = Identity(resources.engine, resources.pool, pepper(settings))
+        egress = Egress(private=settings.webhook_private_receivers)
         yield Service(
             resources=resources,
             catalog=catalog,
@@ -69,8 +80,10 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             decisions=decisions,
             messages=Messages(resources.engine, queue),
             deciding=Deciding(decisions, store, catalog, resources, services),
-            identity=Identity(resources.engine, resources.pool, pepper(settings)),
+            identity=identity,
             listener=Listener(database_url, resources.pool),
+            webhooks=Webhooks(resources.engine, egress, identity.seal),
+            deliveries=Deliveries(resources.engine),
         )
 
 

@@ -48,6 +48,7 @@ STORY: dict[str, Words] = {
     "execution.created": Words(Tone.PLAIN, "{by} started {workflow}", "Mode: {mode}."),
     "execution.cancel_requested": Words(Tone.WARN, "{by} asked to cancel"),
     "execution.cancelled": Words(Tone.BAD, "Cancelled"),
+    "execution.escalated": Words(Tone.WARN, "Handed to a person", "{reason}"),
     "execution.reopened": Words(Tone.PLAIN, "Opened again"),
     "message.received": Words(Tone.PLAIN, "{by} passed on a further message", "{text}"),
     "message.read": Words(Tone.QUIET, "{by} read message {number}"),

@@ -56,6 +56,8 @@ async def stage(
             "CASEWORK_PAYMENTS_KEY": SANDBOX_KEY,
             "CASEWORK_LEASE": f"PT{LEASE.total_seconds():g}S",
             "CASEWORK_RECONCILE_EVERY": "PT0.5S",
+            "CASEWORK_WEBHOOK_PRIVATE_RECEIVERS": "true",
+            "CASEWORK_WEBHOOK_TIMEOUT": "PT1S",
         }
         async with open_service(settings, module_database_url) as service:
             yield Stage(service, env, book, folder)
