@@ -15,6 +15,7 @@ from casework import journal
 from casework.approval import ApprovalState
 from casework.execution import Mode, Status
 from casework.journal import NewEvent, write_events
+from casework.legs import Ending
 from casework.outbox import Fact, FactType, fact_of, tell
 from casework.settings import Settings
 from casework.store import close
@@ -155,6 +156,27 @@ async def test_what_expires_or_is_dropped_is_told_as_such(
         ("execution.finished", "cancelled"),
     ]
     assert {told["execution_id"] for told in every} == {str(lapsed), str(dropped)}
+
+
+async def test_what_is_still_asked_when_a_run_ends_is_told_as_dropped(
+    settings: Settings, database_url: str, office: Office
+) -> None:
+    webhook, _ = await office.add(URL, FactType.APPROVAL_SUPERSEDED, FactType.EXECUTION_FINISHED)
+    async with rig(settings, database_url, scripted([REPLY, REPLY], "Done.")) as case:
+        execution_id = await case.start("T-1042", Mode.COPILOT)
+        await case.advance(execution_id)
+        decided, asked = await case.pending(execution_id)
+        await case.decide(ADA, decided)
+        leg = await case.legs.claim(execution_id, "tester", timedelta(seconds=60))
+        assert leg is not None
+        await case.store.cancel(OLGA, execution_id)
+        assert await told(case, webhook.webhook_id) == []
+        await case.legs.finish(leg, Ending(Status.CANCELLED), ())
+        dropped, finished = await told(case, webhook.webhook_id)
+        assert (dropped["type"], dropped["approval_id"]) == ("approval.superseded", str(asked.approval_id))
+        assert (finished["type"], finished["status"]) == ("execution.finished", "cancelled")
+        (line,) = await case.events(execution_id, "approval.superseded")
+        assert line.data["approval_id"] == str(asked.approval_id)
 
 
 def test_only_public_facts_are_told_at_all() -> None:
