@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import jsonschema
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -45,7 +45,7 @@ from casework.errors import (
 from casework.execution import Status
 from casework.faults import fault
 from casework.journal import NewEvent, write_events
-from casework.store import close
+from casework.store import close, end_leg
 from casework.tables import approvals, executions, votes
 
 LAPSED = "nobody decided before the deadline"
@@ -145,7 +145,8 @@ class Decisions:
     async def expire_due(self, limit: int = 500) -> int:
         """Close approvals whose deadline has passed; their cases go on to a person. Returns how many."""
         due = select(approvals.c.approval_id, executions.c.tenant).join_from(approvals, executions)
-        due = due.where(approvals.c.state == ApprovalState.PENDING, approvals.c.expires_at < func.now()).limit(limit)
+        due = due.where(approvals.c.state == ApprovalState.PENDING, approvals.c.expires_at < func.now())
+        due = due.order_by(approvals.c.expires_at).limit(limit)
         async with self.engine.connect() as db:
             rows = (await db.execute(due)).all()
         closed = 0
@@ -162,19 +163,22 @@ class Decisions:
         said = "stop" if row.kind == Kind.OUTCOME else "reject"
         decision = {"type": said, "digest": row.digest, "reason": LAPSED}
         if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
-            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [])
+            # Whoever runs it meanwhile has lost it, and cannot write over how it ended.
+            ended = {"error": LAPSED, "fence": executions.c.fence + 1}
+            await close(db, row.execution_id, Status.ESCALATED, ended, [])
+            await end_leg(db, row.execution_id, Status.ESCALATED)
         await self._settle(db, row, ApprovalState.EXPIRED, decision, SYSTEM)
 
     async def _vote(self, db: AsyncConnection, row: Row[Any], actor: Actor) -> None:
         vote = upsert(votes).values(approval_id=row.approval_id, actor_id=actor.actor_id, digest=row.digest)
-        changed = await db.execute(
+        counted = await db.scalar(
             vote.on_conflict_do_update(
                 index_elements=["approval_id", "actor_id"],
                 set_={"digest": row.digest, "at": func.now()},
                 where=votes.c.digest != row.digest,
-            )
+            ).returning(votes.c.actor_id)
         )
-        if not changed.rowcount:
+        if counted is None:  # the same vote again
             return
         count = await db.scalar(
             select(func.count())
@@ -202,6 +206,9 @@ class Decisions:
                 edited_by=actor.actor_id,
             )
         )
+        # A vote of the editor's own, on the same arguments at an earlier time, would count as another person's.
+        theirs = (votes.c.approval_id == row.approval_id) & (votes.c.actor_id == actor.actor_id)
+        await db.execute(delete(votes).where(theirs))
         edited = {"approval_id": str(row.approval_id), "by": actor.actor_id, "from": row.args, "to": dict(new.args)}
         await write_events(db, row.execution_id, [NewEvent("approval.edited", edited)])
         await _audit(db, row, actor, "edit", new.digest)

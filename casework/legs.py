@@ -19,8 +19,8 @@ from casework.dispatch import Dispatcher
 from casework.execution import Execution, Status
 from casework.faults import fault
 from casework.journal import NewEvent, hold_fence, write_events
-from casework.store import close, lock_row
-from casework.tables import approvals, effects, executions, runs
+from casework.store import close, has_open_effects, lock_row
+from casework.tables import approvals, executions, runs
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,8 @@ class Legs:
 
     async def has_open_effects(self, execution_id: UUID) -> bool:
         """Whether an effect was begun whose end is not recorded yet."""
-        query = select(effects.c.key).where(effects.c.execution_id == execution_id, effects.c.state == "started")
         async with self.engine.connect() as db:
-            return await db.scalar(query.limit(1)) is not None
+            return await has_open_effects(db, execution_id)
 
     async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
