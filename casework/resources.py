@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from casework.secrecy import keep_secret
 from casework.settings import Settings
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
@@ -51,11 +52,13 @@ async def open_resources(
     settings: Settings, database_url: str, clock: Callable[[], datetime] = _now
 ) -> AsyncIterator[Resources]:
     """Open the pools on a migrated database; closes them on leaving."""
+    keep_secret(settings.secrets(database_url))
     # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
     idle_ms = int(2 * settings.lease.total_seconds() * 1000)
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
+        hide_parameters=True,  # an error would quote them: tickets, arguments, keys' hashes
         pool_size=10,
         max_overflow=10,
         pool_timeout=10,

@@ -27,6 +27,7 @@ from casework.faults import fault
 from casework.legs import Answered, Ending, Leg, Legs
 from casework.plain import plain
 from casework.resources import Resources
+from casework.secrecy import redacted
 from casework.telemetry import logger
 from casework.tokens import Tokens
 from graphs.catalog import Catalog, Entry
@@ -138,7 +139,7 @@ class Runner:
             raise
         except Exception as error:
             log.exception("run.failed", attempt=leg.attempt)
-            reason = f"{type(error).__name__}: {error}"[:1000]
+            reason = redacted(f"{type(error).__name__}: {error}")[:1000]
             if leg.attempt >= settings.max_attempts:
                 return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
             await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
