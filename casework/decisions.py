@@ -14,7 +14,7 @@ from uuid import UUID
 import jsonschema
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework import audit
@@ -48,7 +48,7 @@ from casework.faults import fault
 from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
 from casework.outbox import TOLD, told_of
 from casework.resources import driver_of
-from casework.store import close
+from casework.store import close, end_leg
 from casework.tables import approvals, executions, votes
 
 LAPSED = "nobody decided before the deadline"
@@ -171,7 +171,8 @@ class Decisions:
     async def expire_due(self, limit: int = 500) -> int:
         """Close approvals whose deadline has passed; their cases go on to a person. Returns how many."""
         due = select(approvals.c.approval_id, executions.c.tenant).join_from(approvals, executions)
-        due = due.where(approvals.c.state == ApprovalState.PENDING, approvals.c.expires_at < func.now()).limit(limit)
+        due = due.where(approvals.c.state == ApprovalState.PENDING, approvals.c.expires_at < func.now())
+        due = due.order_by(approvals.c.expires_at).limit(limit)
         async with self.engine.connect() as db:
             rows = (await db.execute(due)).all()
         closed = 0
@@ -190,7 +191,10 @@ class Decisions:
         await self._settle(db, row, ApprovalState.EXPIRED, decision, SYSTEM)
         if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
             escalated = NewEvent("execution.escalated", {"reason": LAPSED})
-            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [escalated])
+            # Whoever runs it meanwhile has lost it, and cannot write over how it ended.
+            ended = {"error": LAPSED, "fence": executions.c.fence + 1}
+            await close(db, row.execution_id, Status.ESCALATED, ended, [escalated])
+            await end_leg(db, row.execution_id, Status.ESCALATED)
 
     async def _vote(self, db: AsyncConnection, row: Any, actor: Actor) -> None:
         driver = await driver_of(db)
@@ -221,6 +225,9 @@ class Decisions:
                 edited_by=actor.actor_id,
             )
         )
+        # A vote of the editor's own, on the same arguments at an earlier time, would count as another person's.
+        theirs = (votes.c.approval_id == row.approval_id) & (votes.c.actor_id == actor.actor_id)
+        await db.execute(delete(votes).where(theirs))
         edited = {"approval_id": str(row.approval_id), "by": actor.actor_id, "from": row.args, "to": dict(new.args)}
         await write_events(db, row.execution_id, [NewEvent("approval.edited", edited)])
         await _audit(db, row, actor, "edit", new.digest)

@@ -30,12 +30,14 @@ from __future__ import annotations
 
 import inspect
 
+from casework.secrecy import redacted
+
 
 class CaseworkError(Exception):
     """Something in Casework went wrong."""
 
     def __init__(self, message: str | None = None) -> None:
-        self.message = message or inspect.cleandoc(self.__doc__ or type(self).__name__)
+        self.message = redacted(message or inspect.cleandoc(self.__doc__ or type(self).__name__))
         super().__init__(self.message)
 
 

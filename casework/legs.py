@@ -25,9 +25,9 @@ from casework.messages import supersede_calls
 from casework.outbox import TOLD, told_of
 from casework.plain import plain
 from casework.resources import Pool, driver_of
-from casework.store import drop_questions
+from casework.store import drop_questions, has_open_effects
 from casework.stranded import leave_unknown
-from casework.tables import approvals, effects, executions, runs
+from casework.tables import approvals, executions, runs
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ counted AS (
     WHERE execution_id = (SELECT execution_id FROM fence)
     RETURNING execution_id, event_seq, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
 SELECT 1 FROM counted"""
-"""Changes nothing when the leg is not the execution's any more, when it succeeded without having read a message, or when
-it is over and something is still asked."""
+"""Changes nothing when the leg is not the execution's any more, when it succeeded without having read a message, or
+when it is over and something is still asked."""
 
 
 def _end_of(
@@ -248,9 +248,8 @@ class Legs:
 
     async def has_open_effects(self, execution_id: UUID) -> bool:
         """Whether an effect was begun whose end is not recorded yet."""
-        query = select(effects.c.key).where(effects.c.execution_id == execution_id, effects.c.state == "started")
         async with self.engine.connect() as db:
-            return await db.scalar(query.limit(1)) is not None
+            return await has_open_effects(db, execution_id)
 
     async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.

@@ -17,6 +17,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from casework.secrecy import keep_secret
 from casework.settings import Settings
 
 Connection = psycopg.AsyncConnection[DictRow]
@@ -57,11 +58,13 @@ async def open_resources(
     settings: Settings, database_url: str, clock: Callable[[], datetime] = _now
 ) -> AsyncIterator[Resources]:
     """Open the pools on a migrated database; closes them on leaving."""
+    keep_secret(settings.secrets(database_url))
     # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
     idle_ms = int(2 * settings.lease.total_seconds() * 1000)
     options = {**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"}
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
+        hide_parameters=True,  # an error would quote them: tickets, arguments, keys' hashes
         pool_size=10,
         max_overflow=10,
         pool_timeout=POOL_TIMEOUT_S,

@@ -6,8 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from casework.execution import Mode
 
@@ -100,6 +104,27 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refused here, because the driver's own words would quote it, password and all."""
+        if value is not None:
+            url = value.get_secret_value()
+            try:
+                conninfo_to_dict(url)
+                plain = make_url(url).drivername.startswith("postgres") and "@" not in (make_url(url).host or "")
+            except (ProgrammingError, ArgumentError, ValueError):
+                plain = False
+            if not plain:
+                raise ValueError("write it as postgresql://user:password@host/name, with %-codes for signs")
+        return value
+
+    def secrets(self, database_url: str | None = None) -> list[str]:
+        """What must never be written down. `database_url`: the one in use, when it is another."""
+        values = [value.get_secret_value() for value in vars(self).values() if isinstance(value, SecretStr)]
+        urls = [url for url in (database_url, self.database_url and self.database_url.get_secret_value()) if url]
+        return values + [password for url in urls if (password := make_url(url).password)]
 
     @property
     def embedded(self) -> bool:

@@ -23,8 +23,8 @@ from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Status
 from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
 from casework.outbox import TOLD, told_of
-from casework.resources import Pool
-from casework.tables import approvals, events, executions
+from casework.resources import Pool, driver_of
+from casework.tables import approvals, effects, events, executions, runs
 
 CREATE = f"""WITH counted AS (
     INSERT INTO casework.executions (execution_id, workflow, graph_version, tenant, requester, status, mode, input,
@@ -170,10 +170,37 @@ class Store:
                 await db.execute(
                     update(executions).where(executions.c.execution_id == execution_id).values(cancel_requested=True)
                 )
+            elif await has_open_effects(db, execution_id):
+                await self._queue_to_cancel(db, execution_id)
             else:
                 await close(db, execution_id, Status.CANCELLED, {}, [NewEvent("execution.cancelled", {})])
+                await end_leg(db, execution_id, Status.CANCELLED)
             await audit.append(db, actor.tenant, act="cancel", by=actor.actor_id, execution=str(execution_id))
         return await self.get(actor.tenant, execution_id)
+
+    async def _queue_to_cancel(self, db: AsyncConnection, execution_id: UUID) -> None:
+        """A worker gave it back in the middle of an effect: the next one finds out what came of it, then cancels."""
+        await db.execute(
+            update(executions)
+            .where(executions.c.execution_id == execution_id)
+            .values(cancel_requested=True, status=Status.QUEUED, wake_at=func.now())
+        )
+        await self.dispatcher.wake(await driver_of(db), execution_id)
+
+
+async def has_open_effects(db: AsyncConnection, execution_id: UUID) -> bool:
+    """Whether an effect was begun whose end is not recorded yet."""
+    query = select(effects.c.key).where(effects.c.execution_id == execution_id, effects.c.state == "started")
+    return await db.scalar(query.limit(1)) is not None
+
+
+async def end_leg(db: AsyncConnection, execution_id: UUID, status: Status) -> None:
+    """End the leg of an execution that was closed between or during its attempts, if it has one."""
+    await db.execute(
+        update(runs)
+        .where(runs.c.execution_id == execution_id, runs.c.status == Status.RUNNING)
+        .values(status=status, finished_at=func.now())
+    )
 
 
 async def lock_row(db: AsyncConnection, tenant: str, execution_id: UUID) -> Any:

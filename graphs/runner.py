@@ -28,6 +28,7 @@ from casework.legs import Answered, Ending, Leg, Legs
 from casework.patience import within
 from casework.plain import plain
 from casework.resources import Resources
+from casework.secrecy import redacted
 from casework.telemetry import logger
 from casework.tokens import Tokens
 from graphs.catalog import Catalog, Entry
@@ -164,7 +165,7 @@ class Runner:
     async def _try_again(self, leg: Leg, error: Exception) -> Status:
         """Give the run back to be tried again, unless this was its last try."""
         settings = self.resources.settings
-        reason = f"{type(error).__name__}: {error}"[:1000]
+        reason = redacted(f"{type(error).__name__}: {error}")[:1000]
         if leg.attempt >= settings.max_attempts:
             return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
         await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
