@@ -78,7 +78,7 @@ class Revision:
 
 LOCK = """SELECT 1 FROM casework.executions e JOIN casework.approvals a USING (execution_id)
 WHERE a.approval_id = %s AND e.tenant = %s FOR NO KEY UPDATE OF e"""
-READ = """SELECT a.*, a.expires_at < now() AS overdue, e.tenant, e.requester, e.status
+READ = """SELECT a.*, a.expires_at < now() AS overdue, e.requester, e.status
 FROM casework.approvals a JOIN casework.executions e USING (execution_id) WHERE a.approval_id = %s FOR UPDATE OF a"""
 VOTE = """INSERT INTO casework.votes AS vote (approval_id, actor_id, digest)
 VALUES (%(approval)s, %(actor)s, %(digest)s)
@@ -284,9 +284,9 @@ def _query(tenant: str, *where: ColumnElement[bool]) -> Select[Any]:
         .label("votes")
     )
     return (
-        select(approvals, executions.c.workflow, executions.c.tenant, executions.c.requester, voters)
+        select(approvals, executions.c.workflow, executions.c.requester, voters)
         .join_from(approvals, executions)
-        .where(executions.c.tenant == tenant, *where)
+        .where(approvals.c.tenant == tenant, *where)
     )
 
 

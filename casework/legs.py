@@ -111,8 +111,8 @@ FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fenc
 FOR NO KEY UPDATE"""
 
 QUESTION = (
-    "execution_id, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, doubt, "
-    "description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
+    "execution_id, tenant, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, "
+    "doubt, description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
 )
 ASK = f"""INSERT INTO casework.approvals ({QUESTION})
 SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)
@@ -168,12 +168,13 @@ def _end_of(
 
 
 async def _ask(
-    db: psycopg.AsyncConnection[Any], execution_id: UUID, questions: Sequence[Mapping[str, Any]]
+    db: psycopg.AsyncConnection[Any], execution: Execution, questions: Sequence[Mapping[str, Any]]
 ) -> list[NewEvent]:
     """Insert approvals; returns the events of those that are new."""
     if not questions:
         return []
-    rows = [{"execution_id": execution_id, **question} for question in questions]
+    owner = {"execution_id": execution.execution_id, "tenant": execution.tenant}
+    rows = [{**owner, **question} for question in questions]
     inserted = await db.execute(ASK, (Jsonb(plain(rows)),))
     told = [
         {"approval_id": str(approval_id), "description": description, "kind": kind}
@@ -287,7 +288,7 @@ class Legs:
             if status is Status.WAITING and cancelled:
                 status = Status.CANCELLED
             if status is Status.WAITING:
-                told += await _ask(raw, execution_id, ending.questions)
+                told += await _ask(raw, leg.execution, ending.questions)
                 superseded = await supersede_calls(db, leg.execution, messages) if unread else []
                 told += superseded
                 if (decided or superseded) and ending.error is None:

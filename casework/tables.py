@@ -70,6 +70,9 @@ executions = Table(
     Column("pruned_at", DateTime(timezone=True)),  # when its checkpoints were deleted
     UniqueConstraint("tenant", "requester", "idempotency_key"),
     Index("executions_page_idx", "tenant", text("created_at DESC"), text("execution_id DESC")),
+    Index("executions_status_idx", "tenant", "status", text("created_at DESC"), text("execution_id DESC")),
+    Index("executions_workflow_idx", "tenant", "workflow", text("created_at DESC"), text("execution_id DESC")),
+    Index("executions_requester_idx", "tenant", "requester", text("created_at DESC"), text("execution_id DESC")),
     Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
     Index(
         "executions_prunable_idx",
@@ -98,6 +101,7 @@ approvals = Table(
     "approvals",
     metadata,
     Column("approval_id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),  # its execution's: the inbox is read by it
     Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), nullable=False),
     Column("interrupt_id", Text, nullable=False),
     Column("graph_version", Text, nullable=False),
@@ -125,7 +129,13 @@ approvals = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     _created(),
     UniqueConstraint("execution_id", "interrupt_id"),
+    Index("approvals_page_idx", "tenant", "state", "expires_at", "approval_id"),
     Index("approvals_waiting_idx", "expires_at", postgresql_where=text("state = 'pending'")),
+    Index(
+        "approvals_unapplied_idx",
+        "execution_id",
+        postgresql_where=text("decision IS NOT NULL AND applied_at IS NULL"),
+    ),
 )
 
 votes = Table(

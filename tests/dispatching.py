@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from casework.dispatch import Queue
 from casework.execution import Mode, Status
+from casework.resources import driver_of
 from casework.settings import Settings
 from server.jobs import open_queue
 from server.service import Service, open_service
@@ -109,7 +110,7 @@ class PortContract:
         async with case.resources.engine.connect() as db:
             wake = "UPDATE casework.executions SET status = 'queued'"
             await db.exec_driver_sql(wake)
-            await port.wake(db, execution_id)
+            await port.wake(await driver_of(db), execution_id)
             assert await case.legs.claim(execution_id, "early", timedelta(seconds=30)) is None
             await db.rollback()
         async with consuming(port, recorder):

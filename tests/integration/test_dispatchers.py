@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from casework.errors import SettingsInvalid
 from casework.execution import Status
+from casework.resources import driver_of
 from casework.settings import Settings
 from server.jobs import procrastinate_queue
 from server.service import open_service
@@ -48,7 +49,7 @@ async def test_without_the_reconciler_a_lost_wake_up_is_lost(
         lost, woken = await stage.begin(TRANSACTIONAL), await stage.begin(TRANSACTIONAL)
         async with stage.engine.begin() as db:
             for _ in range(2):
-                await service.queue.wake(db, woken.execution_id)
+                await service.queue.wake(await driver_of(db), woken.execution_id)
         assert await stage.over(woken) is Status.SUCCEEDED
         assert (await service.store.get("default", lost.execution_id)).status is Status.QUEUED
 
@@ -61,7 +62,7 @@ async def test_our_own_wake_ups_commit_and_roll_back_with_their_facts(settings: 
         execution_id = await case.start("T-1042")
         async with procrastinate_queue(case.resources) as queue, case.resources.engine.connect() as db:
             for end, jobs in ((db.rollback, 0), (db.commit, 1)):
-                await queue.wake(db, execution_id)
+                await queue.wake(await driver_of(db), execution_id)
                 assert await db.scalar(text(JOBS)) == 1
                 assert await case.scalar(JOBS) == 0
                 await end()

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from casework.execution import Mode, Status
 from casework.pruning import BATCH, Pruning
+from casework.resources import driver_of
 from casework.settings import Settings
 from graphs.replay import replay
 from server.jobs import ADVANCE, ProcrastinateQueue, open_queue, procrastinate_queue
@@ -211,7 +212,7 @@ async def taken(case: Rig, queue: ProcrastinateQueue, worker_id: int) -> UUID:
     """A wake-up that this worker has begun to carry out."""
     execution_id = await case.start("T-1042")
     async with case.resources.engine.begin() as db:
-        await queue.wake(db, execution_id)
+        await queue.wake(await driver_of(db), execution_id)
     job = await queue.app.job_manager.fetch_job(None, worker_id)
     assert job is not None
     assert job.task_kwargs == {"execution_id": str(execution_id)}
