@@ -71,8 +71,9 @@ def parts(settings: Settings, book: Path, legs: type[Legs] = Legs) -> Iterator[P
     loop, stack = asyncio.new_event_loop(), AsyncExitStack()
     try:
         resources = loop.run_until_complete(stack.enter_async_context(open_resources(settings, url)))
-        engine = resources.engine
-        yield Parts(loop, resources, queue, Store(engine, queue), legs(engine, queue), Decisions(engine, queue), book)
+        engine, pool = resources.engine, resources.pool
+        store, decisions = Store(engine, pool, queue), Decisions(engine, queue)
+        yield Parts(loop, resources, queue, store, legs(engine, pool, queue), decisions, book)
     finally:
         loop.run_until_complete(stack.aclose())
         loop.close()

@@ -94,6 +94,8 @@ def without_fence(patch: pytest.MonkeyPatch) -> None:
 
     for module in (journal, legs, ledger):
         patch.setattr(module, "hold_fence", believe)
+    for statement in ("LOOK", "END"):
+        patch.setattr(legs, statement, getattr(legs, statement).replace(" AND fence = %(fence)s", ""))
 
 
 def as_it_is(patch: pytest.MonkeyPatch) -> None:
