@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import Row, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -129,6 +129,7 @@ async def _live_key(db: AsyncConnection, key_id: str) -> Row[Any] | None:
     """The key with its actor; None when there is none, or it is revoked or expired."""
     unexpired = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > func.now())
     unused = or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < func.now() - NOTED_EVERY)
+    notable = and_(unused, func.current_setting("transaction_read_only") == "off")
     query = (
         select(
             api_keys.c.key_id,
@@ -136,7 +137,7 @@ async def _live_key(db: AsyncConnection, key_id: str) -> Row[Any] | None:
             actors.c.actor_id,
             actors.c.tenant,
             actors.c.roles,
-            unused.label("unused_lately"),
+            notable.label("to_note"),
         )
         .join(actors, (actors.c.tenant == api_keys.c.tenant) & (actors.c.actor_id == api_keys.c.actor_id))
         .where(api_keys.c.key_id == key_id, unexpired, api_keys.c.revoked_at.is_(None))
@@ -145,7 +146,7 @@ async def _live_key(db: AsyncConnection, key_id: str) -> Row[Any] | None:
 
 
 async def _holder(db: AsyncConnection, row: Row[Any]) -> Actor:
-    if row.unused_lately:
+    if row.to_note:
         used = update(api_keys).where(api_keys.c.key_id == row.key_id).values(last_used_at=func.now())
         await db.execute(used)
     return Actor(actor_id=row.actor_id, tenant=row.tenant, roles=frozenset(Role(r) for r in row.roles))

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework.dispatch import Dispatcher
+from casework.errors import LostLease
 from casework.execution import Execution, Status
 from casework.faults import fault
-from casework.journal import NewEvent, hold_fence, write_events
+from casework.journal import NewEvent, write_events
 from casework.store import close, lock_row
 from casework.tables import approvals, effects, executions, runs
 
@@ -170,8 +171,7 @@ class Legs:
         execution_id = leg.execution.execution_id
         await fault("before_finish")
         async with self.engine.begin() as db:
-            await hold_fence(db, execution_id, leg.fence)
-            row = await lock_row(db, leg.execution.tenant, execution_id)
+            row = await _hold(db, leg)
             status = ending.status
             if row.cancel_requested and status is Status.WAITING:
                 status = Status.CANCELLED
@@ -233,7 +233,7 @@ class Legs:
         """
         execution_id = leg.execution.execution_id
         async with self.engine.begin() as db:
-            await hold_fence(db, execution_id, leg.fence)
+            await _hold(db, leg)
             await db.execute(
                 update(executions)
                 .where(executions.c.execution_id == execution_id)
@@ -298,3 +298,13 @@ class Legs:
         async with self.engine.begin() as db:
             for execution_id in execution_ids:
                 await self.dispatcher.wake(db, execution_id)
+
+
+async def _hold(db: AsyncConnection, leg: Leg) -> Any:
+    """The execution's row, locked. Raises LostLease when another worker has it, or when this leg has ended already:
+    a commit whose answer was lost on the way may have arrived, and must not be undone by whoever tries again.
+    """
+    row = await lock_row(db, leg.execution.tenant, leg.execution.execution_id)
+    if row.fence != leg.fence or row.status != Status.RUNNING:
+        raise LostLease(f"execution {row.execution_id} is {row.status} under fence {row.fence}, not {leg.fence}")
+    return row

@@ -12,24 +12,30 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.rows import DictRow
 
 from casework import journal, tokens
-from casework.resources import KEEPALIVE, Pool
+from casework.resources import Pool
 from casework.telemetry import logger
 
 log = logger(__name__)
 
 DEAF_PAUSE_S = 1.0
 """Between two looks while nothing can be heard, and between two tries to hear again."""
+CHECK_EVERY_S = 10.0
+"""How long nothing is heard before we ask whether the server is still there."""
 TOKENS_KEPT = 64
 """Of what models are saying, for one reader: the newest. A slow reader misses some, and memory stays bounded."""
 
 LISTENING_FOR = timedelta(seconds=10)
 """How long the workers believe an announcement: a process that was killed has them talk to nobody no longer."""
 ANNOUNCE_EVERY_S = LISTENING_FOR.total_seconds() / 3
+WITHDRAW_WITHIN_S = 1.0
+"""How long a stopping process tries to take its announcement back."""
 ANNOUNCE_PAUSE_S = 0.1
 """Between two announcements, however many streams are opened."""
 
@@ -109,19 +115,25 @@ class Listener:
         """Hand on what is notified, for ever, over a new connection when one is lost."""
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True, **KEEPALIVE)
-                async with connection:
+                async with await self._connect() as connection:
                     for channel in (journal.CHANNEL, tokens.CHANNEL):
                         await connection.execute(f"LISTEN {channel}".encode())
                     self.hearing = True
                     self._wake_all()  # for what was notified before
-                    async for notice in connection.notifies():
-                        self._hand_on(notice)
+                    while True:
+                        async for notice in connection.notifies(timeout=CHECK_EVERY_S):
+                            self._hand_on(notice)
+                        await connection.execute("SELECT 1")  # a silence may also be a connection that is dead
             except psycopg.Error as error:
                 log.warning("listener.lost", error=type(error).__name__)
             self.hearing = False
             self._wake_all()  # from here on they look on their own
             await asyncio.sleep(DEAF_PAUSE_S)
+
+    async def _connect(self) -> psycopg.AsyncConnection[DictRow]:
+        """One like the pool's, but our own: it is never given back."""
+        kwargs: dict[str, Any] = dict(self.pool.kwargs)  # type: ignore[arg-type]  # it may also be a function; not ours
+        return await self.pool.connection_class.connect(self.database_url, **kwargs)
 
     def _hand_on(self, notice: psycopg.Notify) -> None:
         execution_id, _, token = notice.payload.partition(" ")
@@ -151,7 +163,9 @@ class Listener:
                         await self._wanted.wait()
                 self._wanted.clear()
         finally:
-            await self._tell(WITHDRAW, self._listener_id)
+            with suppress(TimeoutError):  # it runs out by itself
+                async with asyncio.timeout(WITHDRAW_WITHIN_S):
+                    await self._tell(WITHDRAW, self._listener_id)
 
     async def _tell(self, statement: str, *values: object) -> None:
         try:

@@ -6,21 +6,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from casework.database import RECONNECT_S, impatient, link
 from casework.settings import Settings
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
-
-KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-"""A half-open connection is noticed within about 30 s."""
 
 MODEL_CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
 """As the providers' own clients have it."""
@@ -51,23 +49,33 @@ async def open_resources(
     settings: Settings, database_url: str, clock: Callable[[], datetime] = _now
 ) -> AsyncIterator[Resources]:
     """Open the pools on a migrated database; closes them on leaving."""
-    # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
-    idle_ms = int(2 * settings.lease.total_seconds() * 1000)
+    connections, silence_s = impatient(settings), settings.database_timeout.total_seconds()
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
-        pool_timeout=10,
-        connect_args={**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"},
+        pool_timeout=silence_s,
+        connect_args={**link(settings), "async_creator_fn": connections.connect},
     )
+
+    async def check(connection: AsyncConnection[DictRow]) -> None:
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except psycopg.Error:  # the others are dead too; the pool would find out one by one, with ever longer pauses
+            await pool.drain()
+            raise
+
     pool: Pool = AsyncConnectionPool(
         database_url,
         min_size=1,
         max_size=settings.worker_concurrency + 2,
         open=False,
-        check=AsyncConnectionPool.check_connection,
-        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **KEEPALIVE},
+        timeout=silence_s,
+        reconnect_timeout=RECONNECT_S,
+        connection_class=connections,
+        check=check,
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **link(settings)},
     )
     async with pool, httpx.AsyncClient(limits=MODEL_CONNECTIONS) as http:
         try:

@@ -21,6 +21,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
 
 from casework.actor import Actor
+from casework.database import DATABASE_AWAY, is_outage
 from casework.errors import CancelRequested, GraphChanged, LostLease
 from casework.execution import Status
 from casework.faults import fault
@@ -41,6 +42,9 @@ log = logger(__name__)
 
 STEPS_PER_RUN = 150
 """Supersteps of one run before LangGraph stops it; budgets end a case long before. LangGraph's default is 10,007."""
+
+AWAY_PAUSE_S = 1.0
+"""Between two tries to give back a run that the database went away from."""
 
 COUNTERS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
 
@@ -73,6 +77,7 @@ class Runner:
         self.models = Models(resources.settings, resources.http)
         self.tokens = Tokens(resources.pool)
         self._live: dict[UUID, _Live] = {}
+        self._stopping = False
 
     async def advance(self, execution_id: UUID) -> Status | None:
         """Run an execution until it waits or ends. None: nothing to do, or somebody else's, or lost on the way."""
@@ -114,6 +119,7 @@ class Runner:
 
     def drain(self) -> None:
         """Ask every run to stop at its next step; its execution is free for another worker at once."""
+        self._stopping = True
         for live in self._live.values():
             live.control.request_drain()
 
@@ -133,16 +139,31 @@ class Runner:
         except LostLease:
             raise
         except asyncio.CancelledError:  # the worker stops and would not wait for the step, or the lease is lost
-            with suppress(LostLease):
+            with suppress(LostLease, *DATABASE_AWAY):
                 await self.legs.release(leg, None, timedelta(0), counted=False)
             raise
         except Exception as error:
             log.exception("run.failed", attempt=leg.attempt)
             reason = f"{type(error).__name__}: {error}"[:1000]
+            if is_outage(error):
+                return await self._outlast(leg, reason)
             if leg.attempt >= settings.max_attempts:
                 return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
             await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
             return Status.QUEUED
+
+    async def _outlast(self, leg: Leg, reason: str) -> Status:
+        """Give the leg back once the database is there again. The run had no part in it: the try does not count."""
+        while True:
+            try:
+                await self.legs.release(leg, reason, self.resources.settings.retry_delay, counted=False)
+            except DATABASE_AWAY as error:
+                if self._stopping:  # the lease runs out by itself
+                    raise
+                log.warning("run.database_away", error=type(error).__name__)
+                await asyncio.sleep(AWAY_PAUSE_S)
+            else:
+                return Status.QUEUED
 
     async def _run(self, live: _Live) -> Status:
         leg, execution = live.leg, live.leg.execution

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from casework import audit, faults
 from casework.actor import SYSTEM, Role
+from casework.database import DATABASE_AWAY
 from casework.errors import CaseworkError, SettingsInvalid
 from casework.identity import Identity
 from casework.migrate import migrate
@@ -28,7 +29,6 @@ from graphs.replay import replay
 from server import up
 from server.demo import demo
 from server.service import open_service, pepper, prepare
-from tools.gate import DATABASE_GONE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -71,7 +71,7 @@ def _run(job: Job, settings: Settings) -> Any:
     with up.running_database(settings) as url:
         try:
             return asyncio.run(job(settings, url))
-        except DATABASE_GONE as error:
+        except DATABASE_AWAY as error:
             raise SettingsInvalid(f"the database does not answer: {error}") from error
 
 

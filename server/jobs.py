@@ -14,9 +14,10 @@ import procrastinate
 from procrastinate.types import TimeDeltaParams
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from casework.database import RECONNECT_S, impatient, link
 from casework.decisions import Decisions
 from casework.legs import Legs
-from casework.resources import KEEPALIVE, Resources
+from casework.resources import Resources
 from casework.telemetry import logger
 from graphs.runner import Runner
 
@@ -44,7 +45,15 @@ class Queue:
 @asynccontextmanager
 async def open_queue(resources: Resources) -> AsyncIterator[Queue]:
     """A queue that can defer; a worker also consumes from it."""
-    connector = procrastinate.PsycopgConnector(conninfo=resources.database_url, max_size=6, kwargs=KEEPALIVE)
+    settings = resources.settings
+    connector = procrastinate.PsycopgConnector(
+        conninfo=resources.database_url,
+        max_size=6,
+        timeout=settings.database_timeout.total_seconds(),
+        reconnect_timeout=RECONNECT_S,
+        connection_class=impatient(settings),
+        kwargs=link(settings),
+    )
     app = procrastinate.App(connector=connector)
     async with app.open_async():
         yield Queue(app)

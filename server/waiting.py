@@ -9,9 +9,13 @@ from typing import Annotated
 
 from fastapi import Header
 
+from casework.database import DATABASE_AWAY
 from casework.errors import InputInvalid
 from casework.execution import Execution, Status
+from casework.telemetry import logger
 from server.service import Service
+
+log = logger(__name__)
 
 LONGEST_WAIT_S = 60
 LONGEST_PAUSE_S = 1.0
@@ -56,7 +60,16 @@ async def settled(
         while execution.status in MOVING and (left := deadline - loop.time()) > 0:
             if service.listener.closed or await gone():
                 break
-            execution = await service.store.get(execution.tenant, execution.execution_id)
+            execution = await _look(service, execution)
             if execution.status in MOVING:
                 await service.listener.news(ear, min(left, LONGEST_PAUSE_S))
     return execution
+
+
+async def _look(service: Service, execution: Execution) -> Execution:
+    """As it stands; as it stood while the database is away: it was accepted, and a 503 would say that it was not."""
+    try:
+        return await service.store.get(execution.tenant, execution.execution_id)
+    except DATABASE_AWAY as error:
+        log.warning("wait.database_away", error=type(error).__name__)
+        return execution

@@ -83,15 +83,15 @@ class Stage:
 
     async def begin(self, like: str, mode: Mode = Mode.AUTONOMOUS) -> Case:
         """A new case like this demo ticket's, accepted as the API accepts one."""
-        case = await self._copy(like)
+        case = await self.copy(like)
         entry = self.service.catalog.get("support")
         body = {"ticket_id": case["ticket"], "user_id": case["customer"]}
         opened = await open_case(entry, self.service.resources, body)
         execution, _ = await self.service.store.create(OLGA, "support", entry.version, mode, opened)
         return Case(execution.execution_id, case["ticket"], case["order"])
 
-    async def _copy(self, like: str) -> dict[str, str]:
-        """Copy the ticket with its customer and order, and have the order paid anew. Returns the new ids."""
+    async def copy(self, like: str) -> dict[str, str]:
+        """What a case like this demo ticket's is about: a ticket, a customer and an order of its own."""
         new, old = 7000 + next(self.numbers), like.removeprefix("T-")
         ids = {"ticket": f"T-{new}", "customer": f"C-{new}", "order": f"O-{new}", "new": str(new)}
         olds = {"old_ticket": like, "old_customer": f"C-{old}", "old_order": f"O-{int(old) + 4000}"}

@@ -64,13 +64,17 @@ Check = Callable[[AsyncConnection], Awaitable[None]]
 
 
 async def transact(call: Call, scope: Scope, check: Check) -> Result:
-    """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all."""
+    """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all.
+
+    Raises TimeoutError when the tool takes too long. The commit has none: past it nobody would know what came of it.
+    """
     await fault("before_effect")
     async with _fenced(scope) as db:
         entry = await _begin(db, call, scope, check, "done")
         if entry.found:
             return _outcome(entry)
-        result = dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
+        async with asyncio.timeout(call.tool.timeout_s):
+            result = dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
         await db.execute(_row(call, scope).values(result=result))
         await _tell(db, call, scope, "done", 1, result)
         await fault("before_done")
