@@ -39,7 +39,8 @@ KEEPALIVE: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-"""In seconds, the last in milliseconds. For the network; a server behind a proxy may be gone all the same."""
+"""In seconds, the last in milliseconds. For a network that dies; asked of the server too, which would else keep a lost
+client's connection for hours. Behind a proxy the server may be gone all the same."""
 
 RECONNECT_S = 5.0
 """How long a pool goes on connecting for nobody, with ever longer pauses; whoever needs one then has it try at once."""
@@ -64,8 +65,12 @@ def link(settings: Settings) -> dict[str, Any]:
     """libpq's parameters of every connection that is made by a pool."""
     # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
     idle, statement = 2 * settings.lease, settings.database_timeout
-    options = {"idle_in_transaction_session_timeout": idle, "statement_timeout": statement}
-    return {**KEEPALIVE, "options": " ".join(f"-c {name}={_ms(value)}" for name, value in options.items())}
+    options = {
+        "idle_in_transaction_session_timeout": _ms(idle),
+        "statement_timeout": _ms(statement),
+        **{f"tcp_{name}": KEEPALIVE[name] for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")},
+    }
+    return {**KEEPALIVE, "options": " ".join(f"-c {name}={value}" for name, value in options.items())}
 
 
 class Impatient(psycopg.AsyncConnection[Any]):

@@ -59,11 +59,8 @@ class Proxy:
             with suppress(OSError, asyncio.CancelledError):
                 server, to_server = await asyncio.open_connection("127.0.0.1", self.upstream)
                 with closing(to_server):
-                    asking, answering = (
-                        self._pump(client, to_server, link, asks=True),
-                        self._pump(server, to_client, link),
-                    )
-                    await asyncio.gather(asking, answering)
+                    asking = self._pump(client, to_server, link, asks=True)
+                    await asyncio.gather(asking, self._pump(server, to_client, link))
         finally:
             self._links.discard(link)
             to_client.close()
@@ -77,5 +74,5 @@ class Proxy:
             sink.write(sent)
             if asks and self.last_words(sent):
                 self.fall_silent()
-        if not link.dead:
+        if asks or not link.dead:
             sink.close()
