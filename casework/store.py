@@ -21,6 +21,7 @@ from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Status
+from casework.faults import fault
 from casework.journal import NewEvent, write_events
 from casework.tables import approvals, events, executions
 
@@ -84,7 +85,9 @@ class Store:
             created = NewEvent("execution.created", {"workflow": workflow, "by": actor.actor_id, "mode": mode})
             await write_events(db, execution_id, [created])
             await self.dispatcher.wake(db, execution_id)
-            return Execution.model_validate(row), True
+            await fault("inside_create")
+        await fault("after_create")
+        return Execution.model_validate(row), True
 
     async def get(self, tenant: str, execution_id: UUID) -> Execution:
         """Raises NotFound for an unknown id and for another tenant's alike."""

@@ -12,6 +12,7 @@ from tests.processes import PATIENCE_S
 from tests.streams import Told, told
 
 STREAM = {"Accept": "text/event-stream"}
+STARTING = "/workflows/support/executions"
 
 
 @dataclass
@@ -57,11 +58,13 @@ class Caller:
                 await asyncio.sleep(0.2)  # sooner than Retry-After says: a test must not wait for it
         return answer
 
-    async def start(self, case: dict[str, str], mode: str | None = None, wait_s: int | None = None) -> httpx.Response:
+    async def start(self, case: dict[str, str], mode: str | None = None, wait_s: int = 0) -> httpx.Response:
         """Start a support case, once, however often it is asked for."""
-        headers = {"Idempotency-Key": case["ticket"], **({"Prefer": f"wait={wait_s}"} if wait_s is not None else {})}
-        body = {"input": {"ticket_id": case["ticket"], "user_id": case["customer"]}, "mode": mode}
-        return await self.ask("POST", "/workflows/support/executions", json=body, headers=headers)
+        return await self.ask("POST", STARTING, **_starting(case, mode, wait_s))
+
+    async def start_once(self, case: dict[str, str]) -> httpx.Response | None:
+        """One try of that."""
+        return await self.once("POST", STARTING, **_starting(case, None, 0))
 
     async def follow(self, execution_id: str) -> list[Told]:
         """A case's whole story, through as many streams as it takes; tokens left out."""
@@ -89,3 +92,8 @@ class Caller:
             self.cut_off += 1
             await asyncio.sleep(0.2)
         return heard
+
+
+def _starting(case: dict[str, str], mode: str | None, wait_s: int) -> dict[str, Any]:
+    body = {"input": {"ticket_id": case["ticket"], "user_id": case["customer"]}, "mode": mode}
+    return {"json": body, "headers": {"Idempotency-Key": case["ticket"], "Prefer": f"wait={wait_s}"}}

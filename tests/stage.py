@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -30,6 +31,28 @@ from tools.shop.payments_client import PaymentsClient
 LEASE = timedelta(seconds=2)
 TAKEN_OVER_S = 3 * LEASE.total_seconds()
 """How soon after its worker's death a case must be done by another one."""
+
+ANYWHERE = (
+    "after_claim",
+    "before_graph",
+    "before_checkpoint",
+    "before_checkpoint@6",
+    "after_checkpoint",
+    "after_checkpoint@6",
+    "before_writes",
+    "before_writes@6",
+    "after_writes",
+    "after_writes@6",
+    "before_effect",
+    "before_done",
+    "after_effect",
+    "before_finish",
+    "inside_finish",
+    "after_finish",
+)
+"""Where a worker may be struck in a case; `@6` is in the middle of it."""
+OUTSIDE = ("after_started", "before_send", "after_answer")
+"""And in one with an effect outside the database."""
 
 KEYED, TRANSACTIONAL = "T-1033", "T-1006"
 """Two of six tumblers broken: a refund of less than half of what was paid. A question: an answer, and no money."""
@@ -114,15 +137,28 @@ class Stage:
     @contextmanager
     def worker(self, name: str, target: str = "graphs.support:builder", faults: str = "") -> Iterator[Forked]:
         """A worker process; `faults` as CASEWORK_FAULTS takes them."""
-        armed = {"CASEWORK_FAULTS": faults, "CASEWORK_ALLOW_FAULTS": "1"} if faults else {}
         folder = self.folder / name
         folder.mkdir()
-        with forked(f"worker --config {config(folder, target)}", folder / "log", {**self.env, **armed}) as worker:
+        with forked(
+            f"worker --config {config(folder, target)}", folder / "log", {**self.env, **armed(faults)}
+        ) as worker:
             yield worker
+
+    @asynccontextmanager
+    async def api(self, name: str, faults: str = "") -> AsyncIterator[tuple[Forked, str]]:
+        """An API process that listens, and its address."""
+        with forked("api", self.folder / f"{name}.log", {**self.env, "CASEWORK_PORT": "0", **armed(faults)}) as api:
+            await api.ready("listens on")
+            (url,) = re.findall(r"listens on (\S+)", api.said())
+            yield api, url
 
     async def scalar(self, statement: str, **parameters: Any) -> Any:
         async with self.engine.connect() as db:
             return await db.scalar(text(statement), parameters)
+
+    async def rows(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        async with self.engine.connect() as db:
+            return [tuple(row) for row in await db.execute(text(statement), parameters)]
 
     async def over(self, case: Case) -> Status:
         """Until the execution has ended. Returns its status."""
@@ -161,3 +197,13 @@ class Stage:
 
     async def broken(self) -> list[str]:
         return await broken(self.engine, self.book)
+
+
+def armed(faults: str) -> dict[str, str]:
+    return {"CASEWORK_FAULTS": faults, "CASEWORK_ALLOW_FAULTS": "1"} if faults else {}
+
+
+def at(point: str, action: str) -> str:
+    """The fault `action` at a point written as above: its first passing unless it says which."""
+    name, _, nth = point.partition("@")
+    return f"{name}={action}@{nth or 1}"

@@ -52,6 +52,7 @@ async def stage(
             "CASEWORK_KEY_PEPPER": PEPPER,
             "CASEWORK_DATA_DIR": str(folder),
             "CASEWORK_MODEL": "offline",
+            "CASEWORK_MODES__SUPPORT": "autonomous",
             "CASEWORK_PAYMENTS_URL": payments_url,
             "CASEWORK_PAYMENTS_KEY": SANDBOX_KEY,
             "CASEWORK_LEASE": f"PT{LEASE.total_seconds():g}S",
