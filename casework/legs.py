@@ -164,8 +164,9 @@ class Legs:
     async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
 
-        `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel wins over
-        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up.
+        `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel that was
+        accepted wins over every other end, a decision that no run has taken up makes the execution runnable again,
+        with its wake-up.
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
         execution_id = leg.execution.execution_id
@@ -173,7 +174,7 @@ class Legs:
         async with self.engine.begin() as db:
             row = await _hold(db, leg)
             status = ending.status
-            if row.cancel_requested and status is Status.WAITING:
+            if row.cancel_requested:
                 status = Status.CANCELLED
             if ending.questions and status is Status.WAITING:
                 rows = [{"execution_id": execution_id, **q} for q in ending.questions]

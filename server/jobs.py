@@ -24,7 +24,7 @@ from graphs.runner import Runner
 log = logger(__name__)
 
 ADVANCE = "casework.advance"
-STOP_TIMEOUT_S = 8.0
+STOP_TIMEOUT_S = 7.0
 """How long a stopping worker waits for its runs to reach their next step."""
 
 

