@@ -47,7 +47,6 @@ RECONNECT_S = 5.0
 GRACE_S = 2.0
 """How long after the server should have given up on a statement we give up on the server."""
 
-
 BLAMELESS = ("08", "25006", "25P03", "53", "55P03", "57P")
 """How SQLSTATEs begin that say how the server is, and nothing about the statement."""
 

@@ -302,8 +302,9 @@ class Legs:
 
 
 async def _hold(db: AsyncConnection, leg: Leg) -> Any:
-    """The execution's row, locked. Raises LostLease when another worker has it, or when this leg has ended already:
-    a commit whose answer was lost on the way may have arrived, and must not be undone by whoever tries again.
+    """The execution's row, locked. Raises LostLease when another worker has it, or when this leg has ended already.
+
+    For a commit whose answer got lost may have arrived; whoever tries again must not undo it.
     """
     row = await lock_row(db, leg.execution.tenant, leg.execution.execution_id)
     if row.fence != leg.fence or row.status != Status.RUNNING:
