@@ -77,7 +77,8 @@ class Runner:
         self.models = Models(resources.settings, resources.http)
         self.tokens = Tokens(resources.pool)
         self._live: dict[UUID, _Live] = {}
-        self._stopping = False
+        self.stopping = False
+        """Whether no new run may begin here, and those under way end at their next step."""
 
     async def advance(self, execution_id: UUID) -> Status | None:
         """Run an execution until it waits or ends. None: nothing to do, or somebody else's, or lost on the way."""
@@ -119,7 +120,7 @@ class Runner:
 
     def drain(self) -> None:
         """Ask every run to stop at its next step; its execution is free for another worker at once."""
-        self._stopping = True
+        self.stopping = True
         for live in self._live.values():
             live.control.request_drain()
 
@@ -158,7 +159,7 @@ class Runner:
             try:
                 await self.legs.release(leg, reason, self.resources.settings.retry_delay, counted=False)
             except DATABASE_AWAY as error:
-                if self._stopping:  # the lease runs out by itself
+                if self.stopping:  # the lease runs out by itself
                     raise
                 log.warning("run.database_away", error=type(error).__name__)
                 await asyncio.sleep(AWAY_PAUSE_S)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -26,6 +26,9 @@ log = logger(__name__)
 ADVANCE = "casework.advance"
 STOP_TIMEOUT_S = 7.0
 """How long a stopping worker waits for its runs to reach their next step."""
+
+FAREWELL_S = 1.0
+"""And how much longer for the queue to be told that it goes."""
 
 
 class Queue:
@@ -76,6 +79,7 @@ class Worker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work until left; then drain: runs stop at their next step and free their leases."""
+        self.runner.stopping = False
         consuming = asyncio.create_task(self._consume(), name="worker")
         beating = asyncio.create_task(self.runner.keep_alive(), name="keep_alive")
         healing = asyncio.create_task(self._heal(), name="reconciler")
@@ -84,15 +88,16 @@ class Worker:
         finally:
             self.runner.drain()
             consuming.cancel()
-            with suppress(asyncio.CancelledError):
-                await consuming
+            _, unheard = await asyncio.wait({consuming}, timeout=STOP_TIMEOUT_S + FAREWELL_S)
+            if unheard:
+                log.warning("worker.left_silently")  # the database is away, and the queue still tries to tell it
             for task in (beating, healing):
                 task.cancel()
             await asyncio.gather(beating, healing, return_exceptions=True)
 
     async def _consume(self) -> None:
         """Procrastinate's worker ends when the database stays away; start it again, for ever."""
-        while True:
+        while not self.runner.stopping:  # its error may have taken the place of our cancel
             try:
                 await self.queue.app.run_worker_async(
                     concurrency=self.settings.worker_concurrency,

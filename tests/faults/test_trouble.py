@@ -30,6 +30,8 @@ PATIENCE = "PT2S"
 """CASEWORK_DATABASE_TIMEOUT of the processes under test."""
 LASTS_S = 6.0
 """How long a trouble lasts: longer than that patience, and than a lease."""
+GONE_WITHIN_S = 10.0
+"""How soon a process must end that is told to."""
 HEALED_WITHIN_S = 10.0
 """How soon after it the API must be ready again."""
 
@@ -264,3 +266,15 @@ async def test_postgres_in_trouble(fleet: Fleet, trouble: Trouble, reads: int | 
     assert [process.process.exitcode for process in fleet.processes] == [None, None, None]
     assert [load.caller.unexpected for load in loads] == [[], [], []]
     assert await stage.broken() == []
+
+
+async def test_told_to_stop_while_postgres_is_gone(stage: Stage, postgres: OwnPostgres) -> None:
+    async with stage.api("stopped-api") as (api, _):
+        with stage.worker("stopped-worker") as worker:
+            await worker.ready()
+            await asyncio.to_thread(postgres.stop, "fast")
+            await asyncio.sleep(LASTS_S / 2)  # so that they know
+            told = time.monotonic()
+            await asyncio.gather(api.stop(), worker.stop())
+            assert time.monotonic() - told < GONE_WITHIN_S
+    await asyncio.to_thread(postgres.start)
