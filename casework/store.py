@@ -23,7 +23,7 @@ from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Status
 from casework.faults import fault
 from casework.journal import NewEvent, write_events
-from casework.tables import approvals, events, executions
+from casework.tables import approvals, events, executions, runs
 
 
 class Store:
@@ -196,13 +196,19 @@ async def lock_row(db: AsyncConnection, tenant: str, execution_id: UUID) -> Any:
 async def close(
     db: AsyncConnection, execution_id: UUID, status: Status, values: Mapping[str, Any], new: Sequence[NewEvent]
 ) -> None:
-    """Set the status and free the lease; a final one also supersedes what was still asked."""
+    """Set the status and free the lease; a final one also supersedes what was still asked, and ends the open leg."""
     over = status in OVER
     if over:
         await db.execute(
             update(approvals)
             .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
             .values(state=ApprovalState.SUPERSEDED)
+        )
+        # A leg that was given back to be tried again never will be.
+        await db.execute(
+            update(runs)
+            .where(runs.c.execution_id == execution_id, runs.c.status == Status.RUNNING)
+            .values(status=status, finished_at=func.now())
         )
     await db.execute(
         update(executions)

@@ -239,6 +239,14 @@ async def test_cancelling_a_waiting_execution_supersedes_its_questions(settings:
         assert await case.advance(execution_id) is None
 
 
+async def test_cancelling_between_two_tries_ends_the_leg(settings: Settings, database_url: str) -> None:
+    async with rig(settings, database_url, failing(1, scripted("Done."))) as case:
+        execution_id = await case.start("T-1042")
+        assert await case.advance(execution_id) is Status.QUEUED
+        assert (await case.store.cancel(OLGA, execution_id)).status is Status.CANCELLED
+        assert await case.scalar("SELECT status FROM casework.runs WHERE finished_at IS NOT NULL") == "cancelled"
+
+
 async def test_a_paused_node_that_is_gone_refuses_to_resume_and_keeps_the_decision(
     settings: Settings, database_url: str
 ) -> None:
