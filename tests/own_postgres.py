@@ -97,7 +97,7 @@ class OwnPostgres:
 
 @contextmanager
 def own_postgres(folder: Path) -> Iterator[OwnPostgres]:
-    """Make one and start it; it is stopped and deleted on leaving, whatever state it was left in."""
+    """Make one in a folder of its own and start it; stopped and deleted on leaving, whatever state it was left in."""
     data = postgres_dir(folder)
     data.parent.mkdir(parents=True, exist_ok=True)
     server = get_server(data, start=False)
@@ -109,7 +109,7 @@ def own_postgres(folder: Path) -> Iterator[OwnPostgres]:
     finally:
         with suppress(subprocess.CalledProcessError):  # the test left it stopped
             postgres.stop("immediate")
-        shutil.rmtree(data)
+        shutil.rmtree(data.parent)
 
 
 async def fill(url: str, book: Path) -> None:

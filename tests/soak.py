@@ -304,7 +304,8 @@ async def soak(seconds: float, seed: int, folder: Path) -> list[str]:
             ]
             run = Soak(stage, postgres, seed, seats, await people(stage))
             try:
-                await run.through(seconds)
+                async with asyncio.timeout(seconds + 3 * DRAINED_WITHIN_S):  # or the soak itself hangs
+                    await run.through(seconds)
             finally:
                 for seat in seats:
                     await seat.kill()
