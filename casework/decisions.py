@@ -48,7 +48,7 @@ from casework.faults import fault
 from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
 from casework.outbox import TOLD, told_of
 from casework.resources import driver_of
-from casework.store import close, end_leg
+from casework.store import close
 from casework.tables import approvals, executions, votes
 
 LAPSED = "nobody decided before the deadline"
@@ -194,7 +194,6 @@ class Decisions:
             # Whoever runs it meanwhile has lost it, and cannot write over how it ended.
             ended = {"error": LAPSED, "fence": executions.c.fence + 1}
             await close(db, row.execution_id, Status.ESCALATED, ended, [escalated])
-            await end_leg(db, row.execution_id, Status.ESCALATED)
 
     async def _vote(self, db: AsyncConnection, row: Any, actor: Actor) -> None:
         driver = await driver_of(db)

@@ -121,7 +121,8 @@ ON CONFLICT DO NOTHING RETURNING approval_id, description, kind"""
 END = f"""WITH fence AS MATERIALIZED (
     SELECT execution_id FROM casework.executions
     WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
-        AND (%(status)s <> 'succeeded' OR cancel_requested OR messages <= COALESCE(%(messages_read)s::int, messages))
+        AND (%(status)s = 'cancelled' OR NOT cancel_requested)
+        AND (%(status)s <> 'succeeded' OR messages <= COALESCE(%(messages_read)s::int, messages))
         AND NOT (%(over)s AND EXISTS (
             SELECT 1 FROM casework.approvals WHERE execution_id = %(execution)s AND state = 'pending'))
     FOR NO KEY UPDATE),
@@ -140,8 +141,8 @@ counted AS (
     WHERE execution_id = (SELECT execution_id FROM fence)
     RETURNING execution_id, event_seq, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
 SELECT 1 FROM counted"""
-"""Changes nothing when the leg is not the execution's any more, when it succeeded without having read a message, or
-when it is over and something is still asked."""
+"""Changes nothing when the leg is not the execution's any more, when it overlooks a cancel or, succeeding, a message,
+or when it is over and something is still asked."""
 
 
 def _end_of(
@@ -255,9 +256,9 @@ class Legs:
     async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
 
-        `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel wins over
-        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up, and so
-        does a message that nobody has read, unless the case is with people by now.
+        `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel that was accepted wins
+        over every other end, a decision that no run has taken up makes the execution runnable again, with its wake-up,
+        and so does a message that nobody has read, unless the case is with people by now.
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
         await fault("before_finish")
@@ -285,7 +286,7 @@ class Legs:
             cancelled, decided, messages = row
             status, told = ending.status, []
             unread = ending.messages_read is not None and messages > ending.messages_read
-            if status is Status.WAITING and cancelled:
+            if cancelled:
                 status = Status.CANCELLED
             if status is Status.WAITING:
                 told += await _ask(raw, leg.execution, ending.questions)
@@ -293,7 +294,7 @@ class Legs:
                 told += superseded
                 if (decided or superseded) and ending.error is None:
                     status = Status.QUEUED
-            if status is Status.SUCCEEDED and unread and not cancelled:
+            if status is Status.SUCCEEDED and unread:
                 status = Status.QUEUED
             if status is Status.QUEUED:
                 await self.dispatcher.wake(raw, execution_id)

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     config: Path = Path("langgraph.json")
     """The langgraph.json that lists the workflows."""
 
+    database_timeout: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(seconds=10)
+    """How long one statement may take, waiting for locks included, and how long to wait for a free connection.
+    A server that is silent for 2 s more counts as gone."""
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Where the API and pages listen; 0 picks a free port."""

@@ -21,9 +21,10 @@ from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Status
+from casework.faults import fault
 from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
 from casework.outbox import TOLD, told_of
-from casework.resources import Pool, driver_of
+from casework.resources import Connection, Pool, driver_of
 from casework.tables import approvals, effects, events, executions, runs
 
 CREATE = f"""WITH counted AS (
@@ -82,13 +83,12 @@ class Store:
         }
         async with self.pool.connection() as db, db.transaction():
             row = await (await db.execute(CREATE, asked)).fetchone()
-            if row is not None:
-                await self.dispatcher.wake(db, row["execution_id"])
-                return Execution.model_validate(row), True
-            first = await (await db.execute(FIRST, asked)).fetchone()
-        if first is None or first["request_hash"] != request_hash:
-            raise IdempotencyKeyReused(field="Idempotency-Key")
-        return Execution.model_validate(first), False
+            if row is None:
+                return await _first(db, asked), False
+            await self.dispatcher.wake(db, execution_id)
+            await fault("inside_create")
+        await fault("after_create")
+        return Execution.model_validate(row), True
 
     async def get(self, tenant: str, execution_id: UUID) -> Execution:
         """Raises NotFound for an unknown id and for another tenant's alike."""
@@ -174,7 +174,6 @@ class Store:
                 await self._queue_to_cancel(db, execution_id)
             else:
                 await close(db, execution_id, Status.CANCELLED, {}, [NewEvent("execution.cancelled", {})])
-                await end_leg(db, execution_id, Status.CANCELLED)
             await audit.append(db, actor.tenant, act="cancel", by=actor.actor_id, execution=str(execution_id))
         return await self.get(actor.tenant, execution_id)
 
@@ -194,13 +193,12 @@ async def has_open_effects(db: AsyncConnection, execution_id: UUID) -> bool:
     return await db.scalar(query.limit(1)) is not None
 
 
-async def end_leg(db: AsyncConnection, execution_id: UUID, status: Status) -> None:
-    """End the leg of an execution that was closed between or during its attempts, if it has one."""
-    await db.execute(
-        update(runs)
-        .where(runs.c.execution_id == execution_id, runs.c.status == Status.RUNNING)
-        .values(status=status, finished_at=func.now())
-    )
+async def _first(db: Connection, asked: Mapping[str, Any]) -> Execution:
+    """What this idempotency key started before. Raises IdempotencyKeyReused when it was for another request."""
+    row = await (await db.execute(FIRST, asked)).fetchone()
+    if row is None or row["request_hash"] != asked["request_hash"]:
+        raise IdempotencyKeyReused(field="Idempotency-Key")
+    return Execution.model_validate(row)
 
 
 async def lock_row(db: AsyncConnection, tenant: str, execution_id: UUID) -> Any:
@@ -220,9 +218,15 @@ async def lock_row(db: AsyncConnection, tenant: str, execution_id: UUID) -> Any:
 async def close(
     db: AsyncConnection, execution_id: UUID, status: Status, values: Mapping[str, Any], new: Sequence[NewEvent]
 ) -> None:
-    """Set the status and free the lease; a final one also supersedes what was still asked."""
+    """Set the status and free the lease; a final one also supersedes what was still asked, and ends the open leg."""
     over = status in OVER
     superseded = await drop_questions(db, execution_id, status) if over else []
+    if over:  # a leg that was given back to be tried again never will be
+        await db.execute(
+            update(runs)
+            .where(runs.c.execution_id == execution_id, runs.c.status == Status.RUNNING)
+            .values(status=status, finished_at=func.now())
+        )
     await db.execute(
         update(executions)
         .where(executions.c.execution_id == execution_id)

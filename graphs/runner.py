@@ -21,6 +21,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
 
 from casework.actor import Actor
+from casework.database import DATABASE_AWAY, is_outage
 from casework.errors import CancelRequested, GraphChanged, LostLease, RunAbandoned, RunTimedOut
 from casework.execution import Status
 from casework.faults import fault
@@ -49,6 +50,9 @@ LAST_STEP_S = 60.0
 """How long the step under way may go on when its run is out of time; then it is cut off."""
 CUT_OFF_S = 2.0
 """How long a run that is cut off may take to tidy up, before it is left to itself."""
+
+AWAY_PAUSE_S = 1.0
+"""Between two tries to give back a run that the database went away from."""
 
 COUNTERS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
 
@@ -87,6 +91,8 @@ class Runner:
         self.models = Models(resources.settings, resources.http)
         self.tokens = Tokens(resources.pool)
         self._live: dict[UUID, _Live] = {}
+        self.stopping = False
+        """Whether no new run may begin here, and those under way end at their next step."""
 
     async def advance(self, execution_id: UUID) -> Status | None:
         """Run an execution until it waits or ends. None: nothing to do, or somebody else's, or lost on the way."""
@@ -128,6 +134,7 @@ class Runner:
 
     def drain(self) -> None:
         """Ask every run to stop at its next step; its execution is free for another worker at once."""
+        self.stopping = True
         for live in self._live.values():
             live.control.request_drain()
 
@@ -147,7 +154,7 @@ class Runner:
         except LostLease:
             raise
         except asyncio.CancelledError:  # the worker stops and would not wait for the step, or the lease is lost
-            with suppress(LostLease):
+            with suppress(LostLease, *DATABASE_AWAY):
                 await self.legs.release(await self._take_back(leg), None, timedelta(0), counted=False)
             raise
         except RunTimedOut as late:
@@ -166,6 +173,8 @@ class Runner:
         """Give the run back to be tried again, unless this was its last try."""
         settings = self.resources.settings
         reason = redacted(f"{type(error).__name__}: {error}")[:1000]
+        if is_outage(error):
+            return await self._outlast(leg, reason)
         if leg.attempt >= settings.max_attempts:
             return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
         await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
@@ -183,6 +192,19 @@ class Runner:
             raise RunTimedOut(f"the run took longer than {limit:g} s, and was stopped") from stopped
         finally:
             timer.cancel()
+
+    async def _outlast(self, leg: Leg, reason: str) -> Status:
+        """Give the leg back once the database is there again. The run had no part in it: the try does not count."""
+        while True:
+            try:
+                await self.legs.release(leg, reason, self.resources.settings.retry_delay, counted=False)
+            except DATABASE_AWAY as error:
+                if self.stopping:  # the lease runs out by itself
+                    raise
+                log.warning("run.database_away", error=type(error).__name__)
+                await asyncio.sleep(AWAY_PAUSE_S)
+            else:
+                return Status.QUEUED
 
     async def _run(self, live: _Live) -> Status:
         leg, execution = live.leg, live.leg.execution

@@ -15,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from casework.database import DATABASE_AWAY
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
 from server import approvals, executions, facts, messages, ops, starting, webhooks, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
-from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
 from server.ui import cases, deciding, inbox, reference, signing_in, writing

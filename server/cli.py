@@ -19,6 +19,7 @@ from rich.table import Table
 
 from casework import audit, faults
 from casework.actor import SYSTEM, Role
+from casework.database import DATABASE_AWAY
 from casework.errors import CaseworkError, SettingsInvalid
 from casework.identity import Identity
 from casework.migrate import migrate
@@ -31,7 +32,6 @@ from server.demo import demo
 from server.jobs import open_queue
 from server.service import open_service, pepper, prepare
 from server.upkeep import Upkeep
-from tools.gate import DATABASE_GONE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -75,7 +75,7 @@ def _run(job: Job, settings: Settings) -> Any:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(job(settings, url))
-        except DATABASE_GONE as error:
+        except DATABASE_AWAY as error:
             raise SettingsInvalid(f"the database does not answer: {error}") from error
 
 

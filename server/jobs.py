@@ -10,7 +10,7 @@ import importlib
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,12 +21,13 @@ from procrastinate.types import TimeDeltaParams
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from casework.database import RECONNECT_S, impatient, link
 from casework.decisions import Decisions
 from casework.deliveries import Deliveries
 from casework.dispatch import Advance, Queue
 from casework.errors import SettingsInvalid
 from casework.legs import Legs
-from casework.resources import KEEPALIVE, Resources, refuse_closed
+from casework.resources import Resources, refuse_closed
 from casework.telemetry import logger
 from graphs.runner import Runner
 from server.sending import Sender
@@ -36,8 +37,11 @@ from server.upkeep import Upkeep
 log = logger(__name__)
 
 ADVANCE = "casework.advance"
-STOP_TIMEOUT = timedelta(seconds=8)
+STOP_TIMEOUT = timedelta(seconds=7)
 """How long a stopping worker waits for its runs to reach their next step."""
+
+FAREWELL_S = 1.0
+"""And how much longer for the queue to be told that it goes."""
 
 
 class ProcrastinateQueue:
@@ -91,8 +95,15 @@ def open_queue(resources: Resources) -> AbstractAsyncContextManager[Queue]:
 @asynccontextmanager
 async def procrastinate_queue(resources: Resources) -> AsyncIterator[ProcrastinateQueue]:
     """The queue in our own database."""
+    settings = resources.settings
     connector = procrastinate.PsycopgConnector(
-        conninfo=resources.database_url, max_size=6, kwargs=KEEPALIVE, pool_factory=_pool
+        conninfo=resources.database_url,
+        max_size=6,
+        timeout=settings.database_timeout.total_seconds(),
+        reconnect_timeout=RECONNECT_S,
+        connection_class=impatient(settings),
+        kwargs=link(settings),
+        pool_factory=_pool,
     )
     app = procrastinate.App(connector=connector)
     async with app.open_async():
@@ -129,6 +140,7 @@ class Worker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work until left; then drain: runs stop at their next step and free their leases."""
+        self.runner.stopping = False
         consuming = asyncio.create_task(self._consume(), name="worker")
         beating = asyncio.create_task(self.runner.keep_alive(), name="keep_alive")
         healing = asyncio.create_task(self._heal(), name="reconciler")
@@ -139,15 +151,16 @@ class Worker:
             finally:
                 self.runner.drain()
                 consuming.cancel()
-                with suppress(asyncio.CancelledError):
-                    await consuming
+                _, unheard = await asyncio.wait({consuming}, timeout=STOP_TIMEOUT.total_seconds() + FAREWELL_S)
+                if unheard:
+                    log.warning("worker.left_silently")  # the database is away, and the queue still tries to tell it
                 for task in (beating, healing, upkeep):
                     task.cancel()
                 await asyncio.gather(beating, healing, upkeep, return_exceptions=True)
 
     async def _consume(self) -> None:
         """A queue may give up when its server stays away; begin again, for ever."""
-        while True:
+        while not self.runner.stopping:  # its error may have taken the place of our cancel
             try:
                 await self.queue.consume(self.runner.advance, self.settings.worker_concurrency, STOP_TIMEOUT)
             except Exception:

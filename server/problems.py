@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from casework.database import DATABASE_AWAY
 from casework.errors import CallerError, NotSignedIn, OperatorError
-from server.outages import DATABASE_AWAY
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2

@@ -17,8 +17,9 @@ from standardwebhooks import Webhook as Signer
 from casework.attempts import Attempts, Outgoing
 from casework.egress import Egress
 from casework.faults import fault
+from casework.listening import notices
 from casework.outbox import CHANNEL
-from casework.resources import KEEPALIVE, Resources
+from casework.resources import Resources
 from casework.telemetry import logger
 from casework.webhooks import Seal, secret_of
 
@@ -126,14 +127,8 @@ class Sender:
         """Look when a commit brings something to send, for ever, over a new connection when one is lost."""
         while True:
             with suppress(psycopg.Error):
-                connection = await psycopg.AsyncConnection.connect(
-                    self._resources.database_url, autocommit=True, **KEEPALIVE
-                )
-                async with connection:
-                    await connection.execute(f"LISTEN {CHANNEL}".encode())
-                    self._look.set()  # for what was notified before
-                    async for _ in connection.notifies():
-                        self._look.set()
+                async for _ in notices(self._resources.database_url, self._resources.pool, CHANNEL):
+                    self._look.set()
             log.warning("sender.deaf")
             await asyncio.sleep(DEAF_PAUSE_S)
 

@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from pydantic import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.approval import digest_of
+from casework.database import DATABASE_AWAY
 from casework.errors import (
     ArgumentsInvalid,
     CallRefused,
@@ -30,7 +29,7 @@ from casework.patience import GRACE_S, within
 from casework.telemetry import logger
 from policies.verdict import Deny, NeedsApproval, Verdict, strictest
 from tools import ledger
-from tools.ledger import Call, Check, Result
+from tools.ledger import Call, Result
 from tools.scope import Caller, Scope
 from tools.spec import Effect, Tool, ToolContext, ToolFunction
 
@@ -38,9 +37,6 @@ log = logger(__name__)
 
 MALFORMED = "__malformed__"
 """Key under which arguments that were not JSON travel, as the model wrote them."""
-
-DATABASE_GONE = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-"""Whether a commit arrived is not known after these: the run is tried again, and the ledger knows."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ async def act(
         case Effect.READ:
             return await _guarded(call, scope, _read(call, scope))
         case Effect.TRANSACTIONAL:
-            return await _guarded(call, scope, _transact(call, scope, check))
+            return await _guarded(call, scope, ledger.transact(call, scope, check))
         case _:
             sent = ledger.send(call, scope, check, lambda attempt: _outside(call, scope, attempt), doubted)
             return await _guarded(call, scope, sent)
@@ -120,7 +116,9 @@ async def _guarded(call: Call, scope: Scope, acting: Awaitable[Result]) -> Resul
         if call.tool.effect.outside:
             raise
         raise ToolFailed(f"{unknown.message}; nothing was changed") from unknown
-    except (ToolError, WorkerSignal, OperatorError, *DATABASE_GONE):
+    except (ToolError, WorkerSignal, OperatorError):
+        raise
+    except DATABASE_AWAY:  # whether a commit arrived is not known: the run is tried again, and the ledger knows
         raise
     except Exception as error:
         if call.tool.effect.outside:
@@ -187,11 +185,6 @@ def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
 async def _read(call: Call, scope: Scope) -> Result:
     async with _waiting(call), scope.resources.engine.connect() as db:
         return ledger.dump(await ledger.run_in(db, call, call.tool.run(call.args, scope.context(call.call_id, db))))
-
-
-async def _transact(call: Call, scope: Scope, check: Check) -> Result:
-    async with _waiting(call):
-        return await ledger.transact(call, scope, check)
 
 
 def _waiting(call: Call) -> asyncio.Timeout:

@@ -64,7 +64,10 @@ Check = Callable[[AsyncConnection], Awaitable[None]]
 
 
 async def transact(call: Call, scope: Scope, check: Check) -> Result:
-    """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all."""
+    """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all.
+
+    Raises TimeoutError when the tool takes too long. The commit has none: past it nobody would know what came of it.
+    """
     await fault("before_effect")
     async with _fenced(scope) as db:
         entry = await _begin(db, call, scope, check, "done")
