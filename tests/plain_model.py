@@ -117,6 +117,9 @@ class Case:
     def claimable(self) -> bool:
         return (self.status is Status.QUEUED and not self.delayed) or (self.status is Status.RUNNING and self.lapsed)
 
+    def runs_under(self, fence: int) -> bool:
+        return self.status is Status.RUNNING and self.fence == fence
+
     def effects_in(self, state: str) -> list[str]:
         return [call_id for call_id, effect in self.effects.items() if effect.state == state]
 
@@ -131,6 +134,7 @@ class Case:
             for question in self.questions:
                 if question.state is ApprovalState.PENDING:
                     question.state = ApprovalState.SUPERSEDED
+                    self.story.append("approval.superseded")
             self.end_leg(status)
 
     def end_leg(self, status: Status) -> None:
@@ -206,14 +210,14 @@ class Model:
     def finish(
         self, case: Case, fence: int, status: Status, new: Sequence[Question], pending: Collection[str], refused: bool
     ) -> Status | Refusal:
-        if case.fence != fence:
+        if not case.runs_under(fence):
             return LostLease
-        if case.cancel_requested and status is Status.WAITING:
+        if case.cancel_requested:
             status = Status.CANCELLED
-        story = ["call.checked"] * len([q for q in new if q.kind is Kind.CALL and q.call_id])
+        case.story += ["call.checked"] * len([q for q in new if q.kind is Kind.CALL and q.call_id])
         if status is Status.WAITING:
             case.questions += new
-            story += ["approval.requested"] * len(new)
+            case.story += ["approval.requested"] * len(new)
         for question in case.questions:
             if question.waits_to_be_applied and question.interrupt_id not in pending:
                 question.applied = True
@@ -225,11 +229,20 @@ class Model:
         else:
             case.rest(status)
             case.end_leg(status)
-        case.story += [*story, "run.finished"]
+        case.story.append("run.finished")
+        if case.status in (Status.FAILED, Status.CANCELLED):
+            self._leave_unknown(case)
         return case.status
 
+    def _leave_unknown(self, case: Case) -> None:
+        """Nobody will carry on what was begun."""
+        for call_id in case.effects_in("started"):
+            case.effects[call_id].state = "unknown"
+            case.story.append("effect.unknown")
+            self.audit.append("effect.unknown")
+
     def release(self, case: Case, fence: int, *, delayed: bool, counted: bool) -> Refusal | None:
-        if case.fence != fence:
+        if not case.runs_under(fence):
             return LostLease
         kind, attempt, status = case.legs[-1]
         case.legs[-1] = (kind, attempt if counted else attempt - 1, status)
@@ -280,10 +293,11 @@ class Model:
 
     def expire(self, question: Question) -> int:
         case = question.case
+        self._settle(question, ApprovalState.EXPIRED, "system", None)
         if question.call_id is None:
             case.fence += 1  # whoever runs it must not write over how it ended
             case.rest(Status.ESCALATED)
-        self._settle(question, ApprovalState.EXPIRED, "system", None)
+            case.story.append("execution.escalated")
         return 1
 
     def _closed(self, actor: Actor, question: Question, answer: Answer) -> Refusal | None:

@@ -31,7 +31,7 @@ from tools.spec import Effect, ToolContext, tool
 
 REPLY = call("reply_to_customer", body="We looked into it.")
 ACTING = """SELECT pid FROM pg_stat_activity
-WHERE state = 'idle in transaction' AND query LIKE 'UPDATE casework.audit_head%'"""
+WHERE state = 'idle in transaction' AND query LIKE '%UPDATE casework.audit_head%'"""
 """Whether a call's transaction is about to commit."""
 PATIENCE = timedelta(seconds=0.5)
 SILENCE_S = PATIENCE.total_seconds() + GRACE_S
