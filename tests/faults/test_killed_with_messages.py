@@ -87,7 +87,7 @@ async def test_a_worker_that_wakes_up_after_it_read_a_message_writes_nothing(
 ) -> None:
     case = await stage.begin(TRANSACTIONAL)
     assert await stage.over(case) is Status.SUCCEEDED
-    with stage.worker(f"frozen-{next(NUMBERS)}", faults=at(point, "freeze")) as zombie:
+    with stage.worker(f"frozen-{next(NUMBERS)}", faults=at(point, "pause")) as zombie:
         with survivor.frozen():
             await zombie.ready()
             await stage.service.messages.add(OLGA, case.execution_id, "Thank you very much!")
