@@ -95,6 +95,10 @@ async def opened(web: Web) -> AsyncIterator[Open]:
     await web.call("olga", "POST", f"/executions/{cancelled['execution_id']}/cancel")
     asked = await web.approval(DAMAGED)
     ids = {name: [asked[name], cancelled[name]] for name in ("execution_id", "approval_id")}
+    told = {"url": "https://93.184.215.14/told", "types": ["execution.finished"]}
+    webhook_id = (await web.call("amy", "POST", "/webhooks", json=told)).json()["webhook"]["webhook_id"]
+    test = (await web.call("amy", "POST", f"/webhooks/{webhook_id}/test")).json()  # nobody sends it: there is no worker
+    ids |= {"webhook_id": [webhook_id], "delivery_id": [test["delivery_id"]]}
     with listen("127.0.0.1", 0) as listener:
         async with serving(web.service, listener, worker=False) as url:
             yield Open(url, web.app.openapi(), web.keys, ids, asked["digest"])

@@ -214,7 +214,7 @@ async def test_a_cancel_and_a_message_that_both_come_in_at_the_end_do_not_open_t
             await case.write(execution_id, "Wait!")
             await case.store.cancel(OLGA, execution_id)
 
-        assert await late(case, both).advance(execution_id) is Status.SUCCEEDED
+        assert await late(case, both).advance(execution_id) is Status.CANCELLED
         assert await broken(case.resources.engine, payments_book) == []
 
 
