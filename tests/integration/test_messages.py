@@ -380,6 +380,17 @@ async def test_who_writes_again_is_owed_an_answer(settings: Settings, database_u
         assert await case.advance(execution_id) is Status.ESCALATED
 
 
+async def test_who_writes_while_the_answer_is_sent_is_owed_one_of_their_own(
+    settings: Settings, database_url: str
+) -> None:
+    meanwhile = Meanwhile()
+    rules = scripted([LOOK, REPLY], "I have cancelled it.")
+    async with rig(settings, database_url, rules, while_looking(meanwhile)) as case:
+        execution_id = await case.start("T-1042")
+        meanwhile.deed = lambda: case.write(execution_id, "Please cancel it.")
+        assert await case.advance(execution_id) is Status.ESCALATED
+
+
 async def test_an_escalated_case_stays_with_its_person_and_so_does_the_message(
     settings: Settings, database_url: str, payments_book: Path
 ) -> None:
