@@ -371,6 +371,19 @@ async def test_what_came_in_before_a_hand_over_is_known_after_it(settings: Setti
         assert '<data source="message">\nLeave it at the door.\n</data>' in rules.last("shipping")
 
 
+async def test_what_came_in_is_known_however_long_the_case_becomes(settings: Settings, database_url: str) -> None:
+    meanwhile = Meanwhile()
+    rules = Prompts(scripted([LOOK]))
+    narrow = replace(while_looking(meanwhile), limits=Limits(prompt_tokens=1))  # room for the last turn only
+    async with rig(settings, database_url, rules, narrow) as case:
+        execution_id = await case.start("T-1042")
+        meanwhile.deed = lambda: case.write(execution_id, "Leave it at the door.")
+        await case.advance(execution_id)
+        prompt = [messages for role, messages in rules.asked if role == "billing"][-1]
+        assert len(prompt) == 4  # the rules, the opening, and one turn
+        assert prompt[1].text.endswith('<data source="message">\nLeave it at the door.\n</data>')
+
+
 async def test_who_writes_again_is_owed_an_answer(settings: Settings, database_url: str) -> None:
     """`must_call` counts anew: what was done before does not make "I have cancelled it" true."""
     async with rig(settings, database_url, scripted([REPLY], "Done.", "I have cancelled it.")) as case:
