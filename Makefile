@@ -17,7 +17,6 @@ test: $(VENV)/dev ## every test but the long ones
 
 test-long: $(VENV)/dev ## workers killed, frozen and cut off at every point of a case
 	$(BIN)/pytest -m long
-	$(BIN)/python -m tests.soak --seconds 60
 
 SECONDS ?= 180
 soak: $(VENV)/dev ## kill, freeze and cut off a loaded service at random; SECONDS=600 SEED=1 for longer, or once more

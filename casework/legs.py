@@ -104,11 +104,13 @@ story AS (
     FROM counted, leg)
 SELECT *, {NOTICE} FROM counted, leg"""
 
+HOLD = """SELECT 1 FROM casework.executions
+WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running' FOR NO KEY UPDATE"""
+# Apart from HOLD: a statement that has waited for the lock still sees approvals as they were before it waited.
 LOOK = """SELECT cancel_requested, EXISTS (
     SELECT 1 FROM casework.approvals a WHERE a.execution_id = e.execution_id
         AND decision IS NOT NULL AND applied_at IS NULL AND interrupt_id = ANY(%(pending)s)) AS decided, messages
-FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
-FOR NO KEY UPDATE"""
+FROM casework.executions e WHERE execution_id = %(execution)s"""
 
 QUESTION = (
     "execution_id, tenant, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, "
@@ -279,11 +281,10 @@ class Legs:
         execution_id = leg.execution.execution_id
         async with self.engine.begin() as db:
             raw = await driver_of(db)
-            looked = await raw.execute(LOOK, {"execution": execution_id, "fence": leg.fence, "pending": list(pending)})
-            row = await looked.fetchone()
-            if row is None:
+            if not (await raw.execute(HOLD, {"execution": execution_id, "fence": leg.fence})).rowcount:
                 raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more, or it rests")
-            cancelled, decided, messages = row
+            looked = await raw.execute(LOOK, {"execution": execution_id, "pending": list(pending)})
+            cancelled, decided, messages = await looked.fetchone() or (False, False, 0)
             status, told = ending.status, []
             unread = ending.messages_read is not None and messages > ending.messages_read
             if cancelled:

@@ -75,7 +75,7 @@ async def open_resources(
     pool: Pool = AsyncConnectionPool(
         database_url,
         min_size=1,
-        max_size=settings.worker_concurrency + 10,
+        max_size=settings.worker_concurrency + 4,
         open=False,
         timeout=silence_s,
         reconnect_timeout=RECONNECT_S,

@@ -36,6 +36,7 @@ class OwnPostgres:
 
     server: PostgresServer
     port: int
+    max_connections: int = MAX_CONNECTIONS
 
     @property
     def url(self) -> str:
@@ -47,7 +48,7 @@ class OwnPostgres:
 
     def start(self) -> None:
         # TCP alone, for the proxy. Only the machine's own crash would lose data without fsync.
-        options = f"-h 127.0.0.1 -p {self.port} -k '' -c fsync=off -c max_connections={MAX_CONNECTIONS}"
+        options = f"-h 127.0.0.1 -p {self.port} -k '' -c fsync=off -c max_connections={self.max_connections}"
         self._pg_ctl("-w", "-o", options, "-l", str(self.server.log), "start")
 
     def stop(self, mode: str = "fast") -> None:
@@ -96,13 +97,13 @@ class OwnPostgres:
 
 
 @contextmanager
-def own_postgres(folder: Path) -> Iterator[OwnPostgres]:
+def own_postgres(folder: Path, max_connections: int = MAX_CONNECTIONS) -> Iterator[OwnPostgres]:
     """Make one in a folder of its own and start it; stopped and deleted on leaving, whatever state it was left in."""
     data = postgres_dir(folder)
     data.parent.mkdir(parents=True, exist_ok=True)
     server = get_server(data, start=False)
     server.ensure_pgdata_inited()
-    postgres = OwnPostgres(server, free_port())
+    postgres = OwnPostgres(server, free_port(), max_connections)
     postgres.start()
     try:
         yield postgres

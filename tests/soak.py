@@ -47,6 +47,8 @@ TROUBLE_EVERY_S = 2.0
 """On average."""
 OPEN_AT_MOST = 24
 """Cases under way; a slow machine works through fewer."""
+ENOUGH_CONNECTIONS = 300
+"""Five processes open up to fifty each, and those of a killed one are there for a while longer."""
 DRAINED_WITHIN_S = 120.0
 """How soon all work must be over once nothing is broken any more."""
 STATUSES = "SELECT status, count(*) FROM casework.executions GROUP BY status ORDER BY status"
@@ -294,7 +296,7 @@ class Soak:
 async def soak(seconds: float, seed: int, folder: Path) -> list[str]:
     """Everything that went wrong, in words; tells how it goes meanwhile."""
     book = folder / "filled.jsonl"
-    with own_postgres(folder / "own") as postgres:
+    with own_postgres(folder / "own", ENOUGH_CONNECTIONS) as postgres:
         await fill(postgres.url, book)
         async with open_stage(postgres.url, book, folder) as opened:
             stage = replace(opened, env={**opened.env, "CASEWORK_DATABASE_TIMEOUT": "PT2S"})

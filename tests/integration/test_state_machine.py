@@ -94,7 +94,7 @@ def without_fence(patch: pytest.MonkeyPatch) -> None:
 
     for module in (journal, legs, ledger):
         patch.setattr(module, "hold_fence", believe)
-    for statement in ("LOOK", "END"):
+    for statement in ("HOLD", "END"):
         patch.setattr(legs, statement, getattr(legs, statement).replace(" AND fence = %(fence)s", ""))
 
 
