@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from casework import faults, legs
 from casework.actor import Actor, Role
 from casework.approval import Approval, ApprovalState
 from casework.errors import ApprovalDecided, ApprovalExpired, ApprovalSuperseded, Conflict
@@ -25,6 +26,7 @@ DECIDERS = 50
 DEADLINES = (timedelta(0), timedelta(milliseconds=10), timedelta(hours=1))
 """When the approval lapses, seen from the start of the race: before it, within it, after it."""
 REFUND = call("issue_refund", order_id="O-5042", amount_minor=1500, reason="damaged")
+REPLY = call("reply_to_customer", body="We have looked at it. Sorry for the trouble.")
 TRUTHS = {"won", *(kind.__name__ for kind in (ApprovalDecided, ApprovalExpired, ApprovalSuperseded))}
 DECIDED = "SELECT count(*) FROM casework.events WHERE type = 'approval.decided'"
 
@@ -105,3 +107,25 @@ async def test_approve_reject_cancel_and_expire_at_once_have_one_winner(case: Ri
         assert await broken(case.resources.engine, payments_book) == []
     assert await case.scalar("SELECT count(*) FROM casework.effects") == 0
     assert len(seen) > 1, seen
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["held, then looked", "held and looked at once"])
+async def test_a_decision_that_commits_while_the_end_of_a_leg_waits_for_it_is_taken_up(
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """Two questions; the second is being answered while the leg that took the first answer up comes to rest."""
+    if not apart:
+        monkeypatch.setattr(legs, "HOLD", "SELECT 1 WHERE %(execution)s::uuid IS NOT NULL AND %(fence)s > 0")
+        monkeypatch.setattr(legs, "LOOK", f"{legs.LOOK} FOR NO KEY UPDATE")
+    async with rig(settings, database_url, scripted([REFUND, REPLY], "Done.")) as case:
+        execution_id = await case.start("T-1042", Mode.COPILOT)
+        await case.advance(execution_id)
+        first, second = await case.pending(execution_id)
+        await case.decide(ADA, first)
+        faults.arm({"CASEWORK_ALLOW_FAULTS": "1", "CASEWORK_FAULTS": "before_finish=delay:0.4,inside_decision=delay:1"})
+        running = asyncio.create_task(case.advance(execution_id))
+        while not await case.events(execution_id, "call.succeeded"):  # noqa: ASYNC110 - it lies in the database
+            await asyncio.sleep(0.01)
+        await case.decide(ADA, second)
+        faults.arm({})
+        assert await running is (Status.QUEUED if apart else Status.WAITING)
