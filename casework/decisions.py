@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import jsonschema
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -45,7 +45,9 @@ from casework.errors import (
 from casework.execution import Status
 from casework.faults import fault
 from casework.journal import NewEvent, write_events
+from casework.people import present_rights, rights_of
 from casework.resources import driver_of
+from casework.rights import barred, barred_from_yes, beyond
 from casework.store import close
 from casework.tables import approvals, executions, votes
 
@@ -72,6 +74,9 @@ class Revision:
     reasons: list[str]
     votes: int
     """People still needed; 0 when the policies would let these arguments pass alone, so the edit itself decides."""
+    roles: list[Role]
+    money: Mapping[str, int]
+    """What whoever agrees to these arguments must hold, and be good for."""
 
 
 class Decisions:
@@ -126,12 +131,13 @@ class Decisions:
             elif row.state != ApprovalState.PENDING:
                 _refuse_closed(row, actor, answer.model_dump(mode="json"))
             else:
-                _check_rights(actor, row, answer)
+                present = await present_rights(db, actor)  # a right taken away a moment ago counts
+                _check_rights(present, row, answer)
                 match answer:
                     case Approve():
                         await self._vote(db, row, actor)
                     case Edit():
-                        await self._revise(db, row, actor, _need(revision))
+                        await self._revise(db, row, present, _need(revision))
                     case Respond():
                         _check_message(row, answer.message)
                         await self._settle(db, row, ApprovalState.RESPONDED, answer.model_dump(mode="json"), actor)
@@ -177,13 +183,9 @@ class Decisions:
         )
         if not changed.rowcount:
             return
-        count = await db.scalar(
-            select(func.count())
-            .select_from(votes)
-            .where(votes.c.approval_id == row.approval_id, votes.c.digest == row.digest)
-        )
+        count = await _count_votes(db, row)
         decision = {"type": "approve", "digest": row.digest}
-        if (count or 0) >= row.votes_needed:
+        if count >= row.votes_needed:
             await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
             return
         voted = {"approval_id": str(row.approval_id), "by": actor.actor_id, "votes": count, "needed": row.votes_needed}
@@ -191,6 +193,11 @@ class Decisions:
         await _audit(db, row, actor, "vote", row.digest)
 
     async def _revise(self, db: AsyncConnection, row: Row[Any], actor: Actor, new: Revision) -> None:
+        too_dear = beyond(actor, new.money) if new.votes == 0 else None
+        if too_dear is not None:  # nobody else would be asked
+            raise NotAllowed(too_dear)
+        # Otherwise an edit there and back again would bring back the editor's own vote.
+        await db.execute(delete(votes).where(votes.c.approval_id == row.approval_id))
         await db.execute(
             update(approvals)
             .where(approvals.c.approval_id == row.approval_id)
@@ -199,7 +206,9 @@ class Decisions:
                 digest=new.digest,
                 description=new.description,
                 reasons=new.reasons,
+                roles=new.roles,
                 votes_needed=max(new.votes, 1),
+                money=dict(new.money),
                 edited_by=actor.actor_id,
             )
         )
@@ -235,17 +244,6 @@ class Decisions:
             await self.dispatcher.wake(await driver_of(db), row.execution_id)
         named = {"reference": str(decision["reference"])} if "reference" in decision else {}
         await _audit(db, row, actor, state, str(decision.get("digest", row.digest)), **named)
-
-
-def barred(actor: Actor, role: Role, requester: str) -> str | None:
-    """Why this actor may not decide an approval that needs `role`; None when they may."""
-    if actor.has(Role.SERVICE):
-        return "a service key never decides an approval"
-    if not actor.has(role):
-        return f"deciding this needs the role {role}"
-    if actor.actor_id == requester:
-        return "whoever started an execution may not decide its approvals"
-    return None
 
 
 async def read_approval(engine: AsyncEngine, tenant: str, approval_id: UUID) -> Approval | None:
@@ -296,16 +294,30 @@ def _refuse_closed(row: Row[Any], actor: Actor, answer: Mapping[str, Any]) -> No
     raise ApprovalDecided(f"already decided: {row.state} by {row.decided_by}")
 
 
+async def _count_votes(db: AsyncConnection, row: Row[Any]) -> int:
+    """How many people stand behind the present digest. Whoever lost the right since they voted does not any more."""
+    cast = select(votes.c.actor_id).where(votes.c.approval_id == row.approval_id, votes.c.digest == row.digest)
+    voters = set((await db.scalars(cast)).all())
+    rights = await rights_of(db, row.tenant, voters)
+    void = {name for name in voters if name not in rights or barred_from_yes(rights[name], row) is not None}
+    if void:
+        await db.execute(delete(votes).where(votes.c.approval_id == row.approval_id, votes.c.actor_id.in_(void)))
+        story = [{"approval_id": str(row.approval_id), "by": name} for name in sorted(void)]
+        await write_events(db, row.execution_id, [NewEvent("approval.vote_voided", line) for line in story])
+    return len(voters - void)
+
+
 def _check_rights(actor: Actor, row: Row[Any], answer: Answer) -> None:
-    bar = barred(actor, Role(row.role), row.requester)
+    bar = barred(actor, row)
     if bar is not None:
         raise NotAllowed(bar)
     if answer.type not in row.allowed:
         raise InputInvalid(f"this approval takes {', '.join(row.allowed)}, not {answer.type}", field="type")
     if answer.digest != row.digest:
         raise DigestStale
-    if isinstance(answer, Approve) and actor.actor_id == row.edited_by:
-        raise NotAllowed("whoever edited the arguments may not be the one to approve them")
+    no = barred_from_yes(actor, row) if isinstance(answer, Approve | Happened | DidNotHappen) else None
+    if no is not None:
+        raise NotAllowed(no)
 
 
 def _check_message(row: Row[Any], message: Any) -> None:

@@ -11,10 +11,10 @@
     │   └── CancelRequested
     ├── CallerError              the caller of the API or a page (4xx)
     │   ├── NotSignedIn (401)  NotAllowed (403)  NotFound (404)
-    │   ├── InputInvalid (422)
+    │   ├── InputInvalid (422)   TooManyTries (429)
     │   └── Conflict (409)       IdempotencyKeyReused, ApprovalDecided, ApprovalExpired,
     │                            ApprovalSuperseded, DigestStale, ExecutionOver,
-    │                            TakesNoMessages, MessagesUnread
+    │                            TakesNoMessages, MessagesUnread, NameTaken
     └── OperatorError            whoever runs the service (5xx, or a refusal to start)
         ├── SettingsInvalid
         ├── GraphInvalid
@@ -27,6 +27,8 @@ A class's docstring is its default message and says what to do next.
 from __future__ import annotations
 
 import inspect
+import math
+from datetime import timedelta
 
 
 class CaseworkError(Exception):
@@ -114,6 +116,19 @@ class InputInvalid(CallerError):
     code = "input_invalid"
 
 
+class TooManyTries(CallerError):
+    """Too many attempts to sign in."""
+
+    status = 429
+    code = "too_many_tries"
+
+    def __init__(self, wait: timedelta) -> None:
+        self.wait_s = max(1, math.ceil(wait.total_seconds()))
+        """When to come back."""
+        minutes = math.ceil(self.wait_s / 60)
+        super().__init__(f"Too many attempts to sign in. Try again in {minutes} minute{'s' * (minutes > 1)}.")
+
+
 class Conflict(CallerError):
     """The request conflicts with how things stand now. Read them again first."""
 
@@ -167,6 +182,12 @@ class MessagesUnread(Conflict):
     """Too many messages wait to be read already. Send the next one when some of them were."""
 
     code = "messages_unread"
+
+
+class NameTaken(Conflict):
+    """There is somebody of this name already."""
+
+    code = "name_taken"
 
 
 class OperatorError(CaseworkError):

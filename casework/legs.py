@@ -106,7 +106,7 @@ FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fenc
 
 QUESTION = (
     "execution_id, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, doubt, "
-    "description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
+    "description, reasons, roles, votes_needed, money, allowed, response_schema, specialist, thought, expires_at"
 )
 ASK = f"""INSERT INTO casework.approvals ({QUESTION})
 SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)

@@ -10,6 +10,7 @@ from uuid import UUID
 from casework.approval import (
     Answer,
     Approval,
+    ApprovalRequest,
     ApprovalState,
     Approve,
     Decision,
@@ -26,6 +27,7 @@ from casework.decisions import read_approval
 from casework.messages import OVERTAKEN
 from nodes.context import Context
 from nodes.state import OpenCall, Outcome, PendingCall
+from policies.verdict import Consent
 
 Finding = Happened | DidNotHappen | Stop
 """What a person found out about a call whose outcome nobody knew."""
@@ -45,8 +47,8 @@ class Ruling:
 
     args: dict[str, Any]
     """What may be done, exactly; a person may have edited it."""
-    votes: int
-    """How many people stand behind it."""
+    consent: Consent
+    """Who stands behind it."""
     answer: str | None = None
     """Told to the model instead of acting; None: act."""
     outcome: Outcome | None = None
@@ -97,28 +99,31 @@ def _from_row(call: PendingCall, row: Approval) -> Ruling:
     match row.state:
         case ApprovalState.APPROVED if row.digest == decision.get("digest") == digest_of(call["tool"], row.args):
             edited = row.args != call["args"]
-            return Ruling(row.args, row.votes_needed, note=_edited(row.args) if edited else "")
+            consent = Consent(row.votes_needed, frozenset(row.roles), row.money)
+            return Ruling(row.args, consent, note=_edited(row.args) if edited else "")
         case ApprovalState.REJECTED:
             return _refused(f"a person said no: {decision.get('reason')}")
         case ApprovalState.RESPONDED:
             return _responded(decision.get("message"))
         case ApprovalState.EXPIRED:
             reason = f"nobody decided about {call['tool']} before the deadline"
-            return Ruling({}, 0, f"Refused: {reason}", Outcome(status="escalated", reason=reason, summary=""))
+            return Ruling({}, Consent(), f"Refused: {reason}", Outcome(status="escalated", reason=reason, summary=""))
         case ApprovalState.SUPERSEDED:
-            return Ruling({}, 0, f"Not made: {OVERTAKEN}. Read it, and propose what is right now.")
+            return Ruling({}, Consent(), f"Not made: {OVERTAKEN}. Read it, and propose what is right now.")
     return _refused("no approval stands behind this call")
 
 
 def _from_studio(call: PendingCall, answer: Decision) -> Ruling:
     choice = answer.root
-    if choice.digest != (call["approval"] or {}).get("digest"):
+    if call["approval"] is None or choice.digest != call["approval"]["digest"]:
         return _refused("the digest is not the one of this call")
+    asked = ApprovalRequest.model_validate(call["approval"])
+    consent = Consent(1, frozenset(asked.roles), asked.money)
     match choice:
         case Approve():
-            return Ruling(call["args"], votes=1)
+            return Ruling(call["args"], consent)
         case Edit():
-            return Ruling(choice.args, votes=1, note=_edited(choice.args))
+            return Ruling(choice.args, consent, note=_edited(choice.args))
         case Reject():
             return _refused(f"a person said no: {choice.reason}")
         case Respond():
@@ -127,11 +132,11 @@ def _from_studio(call: PendingCall, answer: Decision) -> Ruling:
 
 
 def _refused(reason: str) -> Ruling:
-    return Ruling({}, 0, f"Refused: {reason}")
+    return Ruling({}, Consent(), f"Refused: {reason}")
 
 
 def _responded(message: Any) -> Ruling:
-    return Ruling({}, 0, f"A person answered instead: {message}")
+    return Ruling({}, Consent(), f"A person answered instead: {message}")
 
 
 def _edited(args: dict[str, Any]) -> str:

@@ -17,13 +17,14 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, messages, ops, starting, workflows
+from server import approvals, audit, executions, keys, messages, ops, people, starting, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
-from server.ui import cases, deciding, inbox, reference, signing_in, writing
+from server.ui import account, cases, deciding, inbox, reference, signing_in, writing
+from server.ui import people as people_pages
 from server.ui.errors import error_page, is_page
 
 log = logger(__name__)
@@ -45,6 +46,9 @@ TAGS = [
     {"name": "executions", "description": "One case going through a workflow."},
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
     {"name": "workflows", "description": "What can be started here."},
+    {"name": "people", "description": "Who works here: roles, money limits, links to choose a password."},
+    {"name": "keys", "description": "API keys: made, rotated with overlap, revoked."},
+    {"name": "audit", "description": "Who did what: insert-only, hash-chained."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
 
@@ -65,8 +69,10 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     started = starting.router(service.catalog)
-    api = (started, executions.router, messages.router, approvals.router, workflows.router, ops.router)
-    pages = (inbox.router, cases.router, deciding.router, writing.router, signing_in.router, reference.router)
+    managing = (people.router, keys.router, audit.router)
+    api = (started, executions.router, messages.router, approvals.router, workflows.router, *managing, ops.router)
+    own = (signing_in.router, account.router, people_pages.router, people_pages.keys_router)
+    pages = (inbox.router, cases.router, deciding.router, writing.router, reference.router, *own)
     for router in (*api, *pages):
         refuse_undeclared(router)
         app.include_router(router)

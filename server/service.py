@@ -13,7 +13,10 @@ from casework.identity import Identity
 from casework.legs import Legs
 from casework.listening import Listener
 from casework.messages import Messages
+from casework.passwords import Hasher
+from casework.people import People
 from casework.resources import Resources, open_resources
+from casework.sessions import Sessions
 from casework.settings import Settings
 from casework.store import Store
 from graphs.catalog import Catalog, open_services
@@ -38,6 +41,8 @@ class Service:
     messages: Messages
     deciding: Deciding
     identity: Identity
+    people: People
+    sessions: Sessions
     listener: Listener
 
     def worker(self) -> Worker:
@@ -58,6 +63,8 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
     ):
         store = Store(resources.engine, resources.pool, queue)
         decisions = Decisions(resources.engine, queue)
+        identity = Identity(resources.engine, resources.pool, pepper(settings))
+        people = People(resources.engine, identity.seal, Hasher())
         yield Service(
             resources=resources,
             catalog=catalog,
@@ -67,9 +74,17 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             decisions=decisions,
             messages=Messages(resources.engine, queue),
             deciding=Deciding(decisions, store, catalog, resources, services),
-            identity=Identity(resources.engine, resources.pool, pepper(settings)),
+            identity=identity,
+            people=people,
+            sessions=open_sessions(resources, people),
             listener=Listener(database_url, resources.pool),
         )
+
+
+def open_sessions(resources: Resources, people: People) -> Sessions:
+    settings = resources.settings
+    lifetimes = {"idle": settings.session_idle, "lifetime": settings.session_lifetime}
+    return Sessions(resources.engine, resources.pool, people.seal, people.hasher, **lifetimes)
 
 
 async def prepare(service: Service) -> None:
