@@ -230,6 +230,9 @@ class Approval(BaseModel):
     """Who last changed the arguments; may not approve them."""
     state: ApprovalState
     decision: dict[str, Any] | None
+    good_for: Money | None
+    """How much each of those who agreed may let go: the call still passes if a little more is at stake by then.
+    None: nobody agreed."""
     decided_by: str | None
     decided_at: datetime | None
     expires_at: datetime

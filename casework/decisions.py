@@ -47,7 +47,7 @@ from casework.faults import fault
 from casework.journal import NewEvent, write_events
 from casework.people import present_rights, rights_of
 from casework.resources import driver_of
-from casework.rights import barred, barred_from_yes, beyond
+from casework.rights import barred, barred_from_yes, beyond, good_for
 from casework.store import close
 from casework.tables import approvals, executions, votes
 
@@ -142,7 +142,9 @@ class Decisions:
                         _check_message(row, answer.message)
                         await self._settle(db, row, ApprovalState.RESPONDED, answer.model_dump(mode="json"), actor)
                     case _:
-                        await self._settle(db, row, SETTLED[type(answer)], answer.model_dump(mode="json"), actor)
+                        agreed = good_for([present]) if isinstance(answer, Happened | DidNotHappen) else None
+                        said = answer.model_dump(mode="json")
+                        await self._settle(db, row, SETTLED[type(answer)], said, actor, agreed)
             await fault("inside_decision")
         await fault("after_decision")
         if expired:
@@ -183,10 +185,11 @@ class Decisions:
         )
         if not changed.rowcount:
             return
-        count = await _count_votes(db, row)
+        behind = await _voters(db, row)
+        count = len(behind)
         decision = {"type": "approve", "digest": row.digest}
         if count >= row.votes_needed:
-            await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
+            await self._settle(db, row, ApprovalState.APPROVED, decision, actor, good_for(behind))
             return
         voted = {"approval_id": str(row.approval_id), "by": actor.actor_id, "votes": count, "needed": row.votes_needed}
         await write_events(db, row.execution_id, [NewEvent("approval.voted", voted)])
@@ -217,16 +220,31 @@ class Decisions:
         await _audit(db, row, actor, "edit", new.digest)
         if new.votes == 0:
             decision = {"type": "approve", "digest": new.digest}
-            await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
+            await self._settle(db, row, ApprovalState.APPROVED, decision, actor, good_for([actor]))
 
     async def _settle(
-        self, db: AsyncConnection, row: Row[Any], state: ApprovalState, decision: Mapping[str, Any], actor: Actor
+        self,
+        db: AsyncConnection,
+        row: Row[Any],
+        state: ApprovalState,
+        decision: Mapping[str, Any],
+        actor: Actor,
+        agreed: Mapping[str, int] | None = None,
     ) -> None:
-        """The final answer: write it, tell the story, and wake the execution if it waits."""
+        """The final answer: write it, tell the story, and wake the execution if it waits.
+
+        `agreed`: how much each of those who agreed may let go; None when nobody did.
+        """
         await db.execute(
             update(approvals)
             .where(approvals.c.approval_id == row.approval_id)
-            .values(state=state, decision=dict(decision), decided_by=actor.actor_id, decided_at=func.now())
+            .values(
+                state=state,
+                decision=dict(decision),
+                decided_by=actor.actor_id,
+                decided_at=func.now(),
+                good_for=agreed,
+            )
         )
         story = {"approval_id": str(row.approval_id), "tool": row.tool, "state": state, "by": actor.actor_id}
         await write_events(db, row.execution_id, [NewEvent("approval.decided", story)])
@@ -294,8 +312,8 @@ def _refuse_closed(row: Row[Any], actor: Actor, answer: Mapping[str, Any]) -> No
     raise ApprovalDecided(f"already decided: {row.state} by {row.decided_by}")
 
 
-async def _count_votes(db: AsyncConnection, row: Row[Any]) -> int:
-    """How many people stand behind the present digest. Whoever lost the right since they voted does not any more."""
+async def _voters(db: AsyncConnection, row: Row[Any]) -> list[Actor]:
+    """Who stands behind the present digest. Whoever lost the right since they voted does not any more."""
     cast = select(votes.c.actor_id).where(votes.c.approval_id == row.approval_id, votes.c.digest == row.digest)
     voters = set((await db.scalars(cast)).all())
     rights = await rights_of(db, row.tenant, voters)
@@ -304,7 +322,7 @@ async def _count_votes(db: AsyncConnection, row: Row[Any]) -> int:
         await db.execute(delete(votes).where(votes.c.approval_id == row.approval_id, votes.c.actor_id.in_(void)))
         story = [{"approval_id": str(row.approval_id), "by": name} for name in sorted(void)]
         await write_events(db, row.execution_id, [NewEvent("approval.vote_voided", line) for line in story])
-    return len(voters - void)
+    return [rights[name] for name in voters - void]
 
 
 def _check_rights(actor: Actor, row: Row[Any], answer: Answer) -> None:

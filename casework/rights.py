@@ -52,6 +52,13 @@ def beyond(actor: Actor, money: Mapping[str, int]) -> str | None:
     return None
 
 
+def good_for(people: Iterable[Actor]) -> dict[str, int]:
+    """How much each of them may let go: the least of their limits, in the currencies in which all have one."""
+    limits = [person.limits for person in people]
+    common = set(limits[0]).intersection(*limits) if limits else set()
+    return {currency: min(limit[currency] for limit in limits) for currency in common}
+
+
 def wanted(asked: Asked) -> str:
     """Who must agree, in words: `an approver up to 500.00 EUR`, `2 people, each approver up to 649.00 EUR`."""
     roles = " and ".join(asked.roles)

@@ -115,6 +115,7 @@ approvals = Table(
     Column("edited_by", Text),
     Column("state", Text, nullable=False, server_default="pending"),
     Column("decision", JSONB),
+    Column("good_for", JSONB(none_as_null=True)),  # how much each of those who agreed may let go
     Column("decided_by", Text),
     Column("decided_at", DateTime(timezone=True)),
     Column("applied_at", DateTime(timezone=True)),  # when a run has taken the decision up

@@ -65,17 +65,24 @@ async def ruling_on(call: PendingCall, answer: Decision, context: Context) -> Ru
     return _from_row(call, row) if row is not None else _refused("no approval stands behind this call")
 
 
-async def finding_on(call: OpenCall, answer: Decision, context: Context) -> Finding:
-    """Look up what a person found out about a call. What nobody answered for this very attempt leaves it open."""
-    asked = call["question"]
+async def finding_on(call: OpenCall, answer: Decision, context: Context) -> tuple[Finding, Consent]:
+    """Look up what a person found out about a call, and what they stand behind.
+
+    What nobody answered for this very attempt leaves it open.
+    """
+    asked = ApprovalRequest.model_validate(call["question"])
+    money: Mapping[str, int] = asked.money
     if context.studio:
         found: Answer | None = answer.root
     else:
-        row = await _row_behind(asked, call["call_id"], context)
+        row = await _row_behind(call["question"], call["call_id"], context)
         found = _found_in(call, row) if row is not None else None
-    if isinstance(found, Finding) and found.digest == asked["digest"]:
-        return found
-    return Stop(type="stop", digest=asked["digest"], reason="no answer stands behind this question")
+        money = (row.good_for if row is not None else None) or {}
+    # Who says that it did not happen wants exactly this call made: one person at least stands behind it now.
+    consent = Consent(max(call["votes"], 1), frozenset(asked.roles), money)
+    if isinstance(found, Finding) and found.digest == asked.digest:
+        return found, consent
+    return Stop(type="stop", digest=asked.digest, reason="no answer stands behind this question"), consent
 
 
 async def _row_behind(asked: Mapping[str, Any], call_id: str, context: Context) -> Approval | None:
@@ -99,7 +106,7 @@ def _from_row(call: PendingCall, row: Approval) -> Ruling:
     match row.state:
         case ApprovalState.APPROVED if row.digest == decision.get("digest") == digest_of(call["tool"], row.args):
             edited = row.args != call["args"]
-            consent = Consent(row.votes_needed, frozenset(row.roles), row.money)
+            consent = Consent(row.votes_needed, frozenset(row.roles), row.good_for or {})
             return Ruling(row.args, consent, note=_edited(row.args) if edited else "")
         case ApprovalState.REJECTED:
             return _refused(f"a person said no: {decision.get('reason')}")

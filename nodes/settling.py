@@ -11,13 +11,12 @@ from typing import Any
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
-from casework.approval import ApprovalRequest, Decision, Doubt, Happened, Stop
+from casework.approval import Decision, Doubt, Happened, Stop
 from nodes.acting import MadeCall, carry_out, left_open
 from nodes.context import Context, Node
 from nodes.rulings import finding_on
 from nodes.state import OpenCall, State
 from nodes.workflow import Workflow
-from policies.verdict import Consent
 from tools.gate import act, confirm
 
 
@@ -35,12 +34,9 @@ def settle_call_node(workflow: Workflow) -> Node:
     async def settle_call(sent: OneOpenCall, context: Context) -> dict[str, Any]:
         answer: Decision = interrupt(sent["call"]["question"], response_schema=Decision)
         call = sent["call"]
-        found = await finding_on(call, answer, context)
-        asked = ApprovalRequest.model_validate(call["question"])
+        found, consent = await finding_on(call, answer, context)
         doubt = Doubt.model_validate(call["question"]["doubt"])
         specialist = workflow.specialist(call["specialist"])
-        # Who says that it did not happen wants exactly this call made: one person at least stands behind it now.
-        consent = Consent(max(call["votes"], 1), frozenset(asked.roles), asked.money)
         made = MadeCall(call["call_id"], call["tool"], call["args"], specialist, consent, doubt)
         if isinstance(found, Stop):
             context.journal.note("call.left_open", tool=made.tool, call_id=made.call_id, reason=found.reason)

@@ -15,6 +15,9 @@ def upgrade() -> None:
     _money("approvals", "money")
     op.add_column("actors", sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True), schema="casework")
     op.add_column("api_keys", sa.Column("scopes", postgresql.ARRAY(sa.Text()), nullable=True), schema="casework")
+    op.add_column(
+        "approvals", sa.Column("good_for", postgresql.JSONB(astext_type=sa.Text()), nullable=True), schema="casework"
+    )
     op.add_column("approvals", sa.Column("roles", postgresql.ARRAY(sa.Text()), nullable=True), schema="casework")
     op.execute("UPDATE casework.approvals SET roles = ARRAY[role]")
     op.alter_column("approvals", "roles", nullable=False, schema="casework")
@@ -58,6 +61,7 @@ def downgrade() -> None:
     op.alter_column("approvals", "role", nullable=False, schema="casework")
     for table, column in (
         ("approvals", "roles"),
+        ("approvals", "good_for"),
         ("approvals", "money"),
         ("api_keys", "scopes"),
         ("actors", "disabled_at"),
