@@ -106,7 +106,7 @@ def refuse_unlike(password: str, again: str) -> None:
 def _door(
     request: Request, service: Service, target: str, error: CallerError | None = None, name: str = ""
 ) -> Response:
-    view = {"next": target, "name": name[:LONGEST_NAME], "actor": None, "error": error.message if error else ""}
+    view = {"next": target, "who": name[:LONGEST_NAME], "actor": None, "error": error.message if error else ""}
     demo = shown_at_the_door(service.resources.settings, request.url.hostname)
     response = render("sign_in.html", error.status if error else 200, demo=demo, **view)
     response.headers.update(headers_of(error) if error else {})
@@ -114,7 +114,7 @@ def _door(
 
 
 def _welcome(invited: Actor, token: str, error: InputInvalid | None = None) -> Response:
-    view = {"actor": None, "name": invited.actor_id, "token": token, "error": error.message if error else ""}
+    view = {"actor": None, "who": invited.actor_id, "token": token, "error": error.message if error else ""}
     return render("welcome.html", error.status if error else 200, **view)
 
 

@@ -16,14 +16,13 @@ from sqlalchemy import text
 from casework.actor import SYSTEM, Actor, Role
 from casework.approval import Approval, ApprovalState
 from casework.errors import NotAllowed
-from casework.execution import Mode, Status
+from casework.execution import Mode
 from casework.people import People
 from casework.settings import Settings
 from policies.verdict import Consent
 from tests.conftest import PLENTY
-from tests.rig import ADA, BEN, OLGA, Rig, call, rig, scripted
+from tests.rig import ADA, BEN, Rig, call, rig, scripted
 from tests.web import DAMAGED, DEAR, Web
-from tools import gate
 
 REPLY = call("reply_to_customer", body="Done.")
 CHEAP = call("issue_refund", order_id="O-5042", amount_minor=1500, reason="damaged")
@@ -92,7 +91,7 @@ async def test_an_edit_that_decides_by_itself_needs_the_limit_and_any_other_does
     asked = await asked_in(big, "T-1013")
     await limit(big, ADA, {"EUR": 50_00})
     small = {**asked.args, "amount_minor": 90_00}  # the rules let 90.00 EUR pass alone
-    with pytest.raises(NotAllowed, match="this needs a limit of 90.00 EUR; yours is 50.00 EUR"):
+    with pytest.raises(NotAllowed, match=r"this needs a limit of 90.00 EUR; yours is 50.00 EUR"):
         await big.decide(ADA, asked, "edit", args=small)
     assert await big.pending(asked.execution_id) == [asked]
     edited = await big.decide(ADA, asked, "edit", args={**asked.args, "amount_minor": 600_00})
@@ -134,7 +133,7 @@ async def test_two_different_people_must_agree_each_within_their_own_limit(big: 
     for _ in range(3):
         assert (await big.decide(ADA, asked)).state is ApprovalState.PENDING
     await limit(big, BEN, {"EUR": 500_00})
-    with pytest.raises(NotAllowed, match="this needs a limit of 649.00 EUR; yours is 500.00 EUR"):
+    with pytest.raises(NotAllowed, match=r"this needs a limit of 649.00 EUR; yours is 500.00 EUR"):
         await big.decide(BEN, asked)
     await limit(big, BEN, {"EUR": 700_00})
     done = await big.decide(BEN, asked)
@@ -183,12 +182,18 @@ async def test_whoever_decides_holds_every_role_that_is_named(cheap: Rig) -> Non
     assert (await cheap.decide(BEN, asked)).state is ApprovalState.APPROVED
 
 
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "control"])
 async def test_what_was_agreed_to_is_held_against_what_is_at_stake_when_it_happens(
-    settings: Settings, database_url: str
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch, checked: bool
 ) -> None:
-    """Two refunds of one order: the second raises what is refunded in all above what its approver may let go."""
+    """Two refunds of one order: the first raises what is refunded in all above what the second's approver may let go.
+
+    The control: without the check, the second is paid all the same.
+    """
+    if not checked:
+        monkeypatch.setattr(Consent, "covers", lambda self, needed: True)
     both = [CHEAP, call("issue_refund", order_id="O-5042", amount_minor=1000, reason="goodwill")]
-    async with rig(settings, database_url, scripted(both, "Done.")) as case:
+    async with rig(settings, database_url, scripted(both, [REPLY], "Done.")) as case:
         execution_id = await case.start("T-1042", Mode.COPILOT)
         await case.advance(execution_id)
         dear, low = sorted(await case.pending(execution_id), key=lambda a: -a.args["amount_minor"])
@@ -197,28 +202,13 @@ async def test_what_was_agreed_to_is_held_against_what_is_at_stake_when_it_happe
         await case.advance(execution_id)
         await limit(case, BEN, {"EUR": 2499})
         assert (await case.decide(BEN, low)).good_for == {"EUR": 2499}
-        assert await case.advance(execution_id) is Status.SUCCEEDED
-        (refused,) = await case.events(execution_id, "call.denied")
-        assert "25.00 EUR refunded in all" in refused.data["reason"] or "needs a person" in refused.data["reason"]
-        assert len(await case.events(execution_id, "effect.done")) == 1
-
-
-async def test_without_that_check_the_second_refund_would_go_through(
-    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The control of the test above."""
-    monkeypatch.setattr(gate.Consent, "covers", lambda self, needed: True)
-    assert Consent().covers is not None
-    both = [CHEAP, call("issue_refund", order_id="O-5042", amount_minor=1000, reason="goodwill")]
-    async with rig(settings, database_url, scripted(both, "Done.")) as case:
-        execution_id = await case.start("T-1042", Mode.COPILOT)
         await case.advance(execution_id)
-        dear, low = sorted(await case.pending(execution_id), key=lambda a: -a.args["amount_minor"])
-        await case.decide(ADA, dear)
-        await limit(case, BEN, {"EUR": 2499})
-        await case.decide(BEN, low)
-        await case.advance(execution_id)
-        assert len(await case.events(execution_id, "effect.done")) == 2
+        done = await case.events(execution_id, "effect.done")
+        paid = [e.data["args"]["amount_minor"] for e in done if e.data["tool"] == "issue_refund"]
+        assert paid == ([1500] if checked else [1500, 1000])
+        refused = [e.data["reason"] for e in await case.events(execution_id, "call.denied")]
+        assert len(refused) == checked
+        assert all("it needs a person's approval now" in reason for reason in refused)
 
 
 async def test_arguments_changed_in_the_database_after_the_yes_are_not_executed(cheap: Rig) -> None:
@@ -265,4 +255,3 @@ async def test_the_desk_says_what_is_needed_and_what_one_may_decide(web: Web) ->
         assert 'value="reject"' in card  # a no needs no limit
         assert "Nothing waits for you." not in (await ben.get("/")).text
         assert 'value="approve"' in (await ben.get(path)).text
-    assert OLGA.limits == {}
