@@ -106,6 +106,11 @@ class People:
             check_roles(roles)
         async with self.engine.begin() as db:
             before = await _lock(db, by.tenant, actor_id)
+            if roles is not None and (Role.SERVICE in roles) != (Role.SERVICE in before.roles):
+                # Whoever made a service's key would hold a person's.
+                raise InputInvalid(
+                    "a service does not become a person, nor a person a service: add another", field="roles"
+                )
             new: dict[str, Any] = {}
             if roles is not None:
                 new["roles"] = sorted(roles)
