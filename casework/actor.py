@@ -23,7 +23,7 @@ class Role(StrEnum):
     APPROVER = "approver"
     """Decides approvals."""
     ADMIN = "admin"
-    """Manages keys and people; may not approve unless also an approver."""
+    """Manages keys, people and webhooks; may not approve unless also an approver."""
     AUDITOR = "auditor"
     """Reads everything, the audit log too; changes nothing."""
     SERVICE = "service"

@@ -51,7 +51,8 @@ START = """INSERT INTO casework.sessions (hmac, tenant, actor_id)
 SELECT %(hmac)s, a.tenant, a.actor_id FROM casework.actors a JOIN casework.passwords p USING (tenant, actor_id)
 WHERE tenant = %(tenant)s AND actor_id = %(actor)s AND p.hash = %(hash)s AND a.disabled_at IS NULL
 FOR SHARE OF a, p"""
-LIVE = """SELECT tenant, actor_id, roles, limits, s.seen_at < now() - %(noted_every)s AS unseen_lately
+LIVE = """SELECT tenant, actor_id, roles, limits,
+    s.seen_at < now() - %(noted_every)s AND current_setting('transaction_read_only') = 'off' AS to_note
 FROM casework.sessions s JOIN casework.actors USING (tenant, actor_id)
 WHERE s.hmac = %(hmac)s AND disabled_at IS NULL
     AND s.seen_at > now() - %(idle)s AND s.started_at > now() - %(lifetime)s"""
@@ -123,7 +124,7 @@ class Sessions:
             row = await found.fetchone()
             if row is None:
                 raise NotSignedIn
-            if by_hand and row["unseen_lately"]:
+            if by_hand and row["to_note"]:
                 await db.execute(SEEN, {"hmac": hmac})
         roles = frozenset(map(Role, row["roles"]))
         return Actor(actor_id=row["actor_id"], tenant=row["tenant"], roles=roles, limits=row["limits"])

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from nodes.context import Context, Node
 from nodes.followups import is_followup, news
 from nodes.llm import ModelRefused, ModelUnavailable, call_model
-from nodes.state import Outcome, State, spent_of_budget
+from nodes.state import Outcome, State
 from nodes.workflow import Specialist, Workflow
 from policies import content
 from policies.limits import exhausted
@@ -58,7 +58,7 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
     async def think(state: State, context: Context) -> dict[str, Any]:
         if state.get("unsettled") or state.get("outcome"):
             return {}  # a call of the last turn is in doubt, or ended the case; the edge leads on
-        empty = exhausted(workflow.limits, spent_of_budget(state))
+        empty = exhausted(workflow.limits, context.spent(state))
         if empty:
             context.journal.note("budget.exhausted", reason=empty)
             return _escalated(empty)

@@ -15,12 +15,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from casework.database import DATABASE_AWAY
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, audit, executions, keys, messages, ops, people, starting, workflows
+from server import (
+    approvals,
+    audit,
+    executions,
+    facts,
+    keys,
+    messages,
+    ops,
+    people,
+    starting,
+    webhooks,
+    workflows,
+)
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
-from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
 from server.ui import account, cases, deciding, inbox, reference, signing_in, writing
@@ -49,6 +61,7 @@ TAGS = [
     {"name": "people", "description": "Who works here: roles, money limits, links to choose a password."},
     {"name": "keys", "description": "API keys: made, rotated with overlap, revoked."},
     {"name": "audit", "description": "Who did what: insert-only, hash-chained."},
+    {"name": "webhooks", "description": "Who is told what happens, as it happens. For admins."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
 
@@ -62,15 +75,23 @@ def create_app(service: Service) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         openapi_tags=TAGS,
+        webhooks=facts.router,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.service = service
-    started = starting.router(service.catalog)
-    managing = (people.router, keys.router, audit.router)
-    api = (started, executions.router, messages.router, approvals.router, workflows.router, *managing, ops.router)
+    managing = (webhooks.router, people.router, keys.router, audit.router)
+    api = (
+        starting.router(service.catalog),
+        executions.router,
+        messages.router,
+        approvals.router,
+        workflows.router,
+        *managing,
+        ops.router,
+    )
     own = (signing_in.router, account.router, people_pages.router, people_pages.keys_router)
     pages = (inbox.router, cases.router, deciding.router, writing.router, reference.router, *own)
     for router in (*api, *pages):
@@ -108,6 +129,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             version=app.version,
             description=app.description,
             routes=app.routes,
+            webhooks=app.webhooks.routes,
             tags=app.openapi_tags,
             license_info=app.license_info,
         )

@@ -84,7 +84,7 @@ Decider = Annotated[Actor, Depends(Require(KeyScope.APPROVALS_DECIDE, Role.OPERA
 Inspector = Annotated[Actor, Depends(Require(KeyScope.AUDIT_READ, Role.ADMIN, Role.AUDITOR))]
 """Reads the audit log, and who may do what."""
 Admin = Annotated[Actor, Depends(Require(KeyScope.ADMIN, Role.ADMIN))]
-"""Manages people and keys."""
+"""Manages people, keys and webhooks."""
 Account = Annotated[Actor, Depends(SignedIn())]
 """Whoever it is, about their own account."""
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from casework import audit, faults
 from casework.actor import SYSTEM, Actor, KeyScope, Role
+from casework.database import DATABASE_AWAY
 from casework.errors import CaseworkError, InputInvalid, SettingsInvalid
 from casework.identity import OVERLAP, Identity
 from casework.migrate import migrate
@@ -34,9 +35,10 @@ from casework.telemetry import configure_logging
 from graphs.replay import replay
 from server import up
 from server.demo import demo
+from server.jobs import open_queue
 from server.keys import HOUR, LONGEST_DAYS
 from server.service import open_service, pepper, prepare
-from tools.gate import DATABASE_GONE
+from server.upkeep import Upkeep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
 person_app = typer.Typer(no_args_is_help=True, help="People and services: roles, limits, passwords.")
@@ -85,7 +87,7 @@ def _run(job: Job, settings: Settings) -> Any:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(job(settings, url))
-        except DATABASE_GONE as error:
+        except DATABASE_AWAY as error:
             raise SettingsInvalid(f"the database does not answer: {error}") from error
 
 
@@ -142,6 +144,26 @@ def replay_command(
         sys.stdout.write(story)
 
     _run(job, _settings(config))
+
+
+@app.command("prune")
+def prune_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Delete the checkpoints of executions that ended long ago, and tidy the queue. Workers do it by themselves."""
+
+    async def job(settings: Settings, url: str) -> Mapping[str, int] | None:
+        async with open_resources(settings, url) as resources, open_queue(resources) as queue:
+            return await Upkeep(resources, queue).once(dry_run=dry_run)
+
+    done = _run(job, _settings())
+    if done is None:
+        console.print("A worker is at it right now.")
+        return
+    if dry_run:
+        console.print("A dry run: nothing was changed. It would have been:")
+    for what, times in done.items():
+        console.print(f"{times:>7}  {what}")
 
 
 @person_app.command("add")

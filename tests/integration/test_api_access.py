@@ -22,6 +22,8 @@ MISSING = {
     "way": "resolve",
     "execution_id": str(uuid4()),
     "approval_id": str(uuid4()),
+    "webhook_id": str(uuid4()),
+    "delivery_id": str(uuid4()),
     "actor_id": "nobody",
     "key_id": "0" * 12,
 }
@@ -56,6 +58,7 @@ class Route:
 
 
 E, A, P, K = "/executions/{execution_id}", "/approvals/{approval_id}", "/people/{actor_id}", "/keys/{key_id}"
+H = "/webhooks/{webhook_id}"
 ROUTES = [
     Route("POST", "/workflows/support/executions", STARTERS, WRITE, {"json": {"input": DAMAGED}}),
     Route("POST", "/workflows/support/resolve", STARTERS, WRITE, {"json": DAMAGED}),
@@ -80,6 +83,15 @@ ROUTES = [
     Route("POST", f"{K}/rotate", ADMINS, ADMIN),
     Route("DELETE", K, ADMINS, ADMIN),
     Route("GET", "/audit", INSPECTORS, AUDIT),
+    Route("POST", "/webhooks", ADMINS, ADMIN, {"json": {}}),
+    Route("GET", "/webhooks", ADMINS, ADMIN),
+    Route("GET", H, ADMINS, ADMIN),
+    Route("PATCH", H, ADMINS, ADMIN, {"json": {}}),
+    Route("DELETE", H, ADMINS, ADMIN),
+    Route("POST", f"{H}/rotate", ADMINS, ADMIN),
+    Route("POST", f"{H}/test", ADMINS, ADMIN),
+    Route("GET", f"{H}/deliveries", ADMINS, ADMIN),
+    Route("POST", f"{H}/deliveries/{{delivery_id}}/retry", ADMINS, ADMIN),
     Route("GET", "/", PERSONS, READ),
     Route("GET", "/desk/inbox", PERSONS, READ),
     Route("GET", f"/desk{E}", PERSONS, READ),
