@@ -236,8 +236,9 @@ class Decisions:
                 edited_by=actor.actor_id,
             )
         )
-        # An edit there and back again would bring back a vote of the editor's own, as if it were another person's.
-        await db.execute(delete(votes).where(votes.c.approval_id == row.approval_id))
+        # A vote of the editor's own, on the same arguments at an earlier time, would count as another person's.
+        theirs = (votes.c.approval_id == row.approval_id) & (votes.c.actor_id == actor.actor_id)
+        await db.execute(delete(votes).where(theirs))
         edited = {"approval_id": str(row.approval_id), "by": actor.actor_id, "from": row.args, "to": dict(new.args)}
         await write_events(db, row.execution_id, [NewEvent("approval.edited", edited)])
         await _audit(db, row, actor, "edit", new.digest)

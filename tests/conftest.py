@@ -38,6 +38,8 @@ TEAM = [
     {"tenant": "default", "actor_id": "olga", "roles": ["operator"], "limits": {}},
     {"tenant": "default", "actor_id": "ada", "roles": ["approver"], "limits": PLENTY},
     {"tenant": "default", "actor_id": "ben", "roles": ["approver"], "limits": PLENTY},
+    {"tenant": "default", "actor_id": "ann", "roles": ["approver", "operator"], "limits": PLENTY},
+    {"tenant": "default", "actor_id": "bot", "roles": ["approver", "service"], "limits": PLENTY},
 ]
 """Who exists in every test's database: whoever decides must be somebody."""
 
