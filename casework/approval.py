@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from casework.actor import Role
+from casework.actor import Money, Role
 
 JsonSchema = dict[str, Any]
 
@@ -169,9 +169,12 @@ class ApprovalRequest(BaseModel):
     digest: str
     reasons: list[str]
     """Why a person is asked, from the policies."""
-    role: Role
+    roles: Annotated[list[Role], Field(min_length=1)]
+    """What whoever decides must hold: every one of these."""
     votes: Annotated[int, Field(ge=1)]
-    """How many different people with `role` must approve."""
+    """How many different people must approve."""
+    money: Money = {}
+    """What is at stake; whoever approves must have limits of at least this much."""
     allowed: list[str]
     """Decision types this question takes."""
     expires_at: datetime
@@ -180,6 +183,14 @@ class ApprovalRequest(BaseModel):
     """What the model wrote beside the call. The model's words: shown apart, never trusted."""
     doubt: Doubt | None = None
     """Asks whether the call happened, and says what is known of it; None: asks whether it may be made."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_role(cls, value: Any) -> Any:
+        """A question that was asked before it could need several roles, and still waits in its checkpoint."""
+        if isinstance(value, Mapping) and "role" in value and "roles" not in value:
+            return {**value, "roles": [value["role"]]}
+        return value
 
 
 class Approval(BaseModel):
@@ -203,8 +214,11 @@ class Approval(BaseModel):
     """Of an outcome: what is known of the call. None for every other question."""
     description: str
     reasons: list[str]
-    role: Role
+    roles: list[Role]
+    """What whoever decides must hold: every one of these."""
     votes_needed: int
+    money: Money
+    """What is at stake; whoever approves must have limits of at least this much. Empty: no money."""
     votes: list[str] = []
     """Actor ids that approved so far, on the present digest."""
     allowed: list[str]
@@ -216,6 +230,9 @@ class Approval(BaseModel):
     """Who last changed the arguments; may not approve them."""
     state: ApprovalState
     decision: dict[str, Any] | None
+    good_for: Money | None
+    """How much each of those who agreed may let go: the call still passes if a little more is at stake by then.
+    None: nobody agreed."""
     decided_by: str | None
     decided_at: datetime | None
     expires_at: datetime

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework.approval import canonical
 from casework.resources import driver_of
@@ -36,6 +39,29 @@ async def append(db: AsyncConnection, tenant: str, **body: Any) -> None:
     line = canonical(body)
     written = {"tenant": tenant, "seq": seq + 1, "prev": prev, "hash": _chain(prev, line), "body": line}
     await driver.execute(APPEND, written)
+
+
+class AuditLine(BaseModel):
+    """One act, as it was recorded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seq: int
+    """Its number in the tenant's log, from 1 without a gap."""
+    at: datetime
+    body: dict[str, Any]
+    """`act`, `by`, and what it was about. The hash is over its canonical JSON: keys sorted, no spaces."""
+    prev: str
+    hash: str
+    """SHA-256 of `prev` and the canonical body; the next line's `prev`."""
+
+
+async def lines(engine: AsyncEngine, tenant: str, *, after: int, limit: int) -> list[AuditLine]:
+    """Oldest first, those numbered above `after`."""
+    query = select(audit).where(audit.c.tenant == tenant, audit.c.seq > after).order_by(audit.c.seq).limit(limit)
+    async with engine.connect() as db:
+        rows = (await db.execute(query)).all()
+    return [AuditLine(seq=r.seq, at=r.at, body=json.loads(r.body), prev=r.prev, hash=r.hash) for r in rows]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ from casework.execution import Status
 from casework.faults import fault
 from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
 from casework.outbox import TOLD, told_of
+from casework.people import present_rights, rights_of
 from casework.resources import driver_of
+from casework.rights import barred, barred_from_yes, beyond, good_for
 from casework.store import close
 from casework.tables import approvals, executions, votes
 
@@ -74,6 +76,9 @@ class Revision:
     reasons: list[str]
     votes: int
     """People still needed; 0 when the policies would let these arguments pass alone, so the edit itself decides."""
+    roles: list[Role]
+    money: Mapping[str, int]
+    """What whoever agrees to these arguments must hold, and be good for."""
 
 
 LOCK = """SELECT 1 FROM casework.executions e JOIN casework.approvals a USING (execution_id)
@@ -84,10 +89,10 @@ VOTE = """INSERT INTO casework.votes AS vote (approval_id, actor_id, digest)
 VALUES (%(approval)s, %(actor)s, %(digest)s)
 ON CONFLICT (approval_id, actor_id) DO UPDATE SET digest = EXCLUDED.digest, at = now()
 WHERE vote.digest <> EXCLUDED.digest"""
-COUNT = "SELECT count(*) FROM casework.votes WHERE approval_id = %(approval)s AND digest = %(digest)s"
 SETTLE = f"""WITH settled AS (
     UPDATE casework.approvals
-    SET state = %(state)s, decision = %(decision)s, decided_by = %(by)s, decided_at = now()
+    SET state = %(state)s, decision = %(decision)s, decided_by = %(by)s, decided_at = now(),
+        good_for = %(agreed)s
     WHERE approval_id = %(approval)s),
 counted AS (
     UPDATE casework.executions SET event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp(),
@@ -151,17 +156,20 @@ class Decisions:
             elif row.state != ApprovalState.PENDING:
                 _refuse_closed(row, actor, answer.model_dump(mode="json"))
             else:
-                _check_rights(actor, row, answer)
+                present = await present_rights(db, actor)  # a right taken away a moment ago counts
+                _check_rights(present, row, answer)
                 match answer:
                     case Approve():
-                        await self._vote(db, row, actor)
+                        await self._vote(db, row, present)
                     case Edit():
-                        await self._revise(db, row, actor, _need(revision))
+                        await self._revise(db, row, present, _need(revision))
                     case Respond():
                         _check_message(row, answer.message)
                         await self._settle(db, row, ApprovalState.RESPONDED, answer.model_dump(mode="json"), actor)
                     case _:
-                        await self._settle(db, row, SETTLED[type(answer)], answer.model_dump(mode="json"), actor)
+                        agreed = good_for([present]) if isinstance(answer, Happened | DidNotHappen) else None
+                        said = answer.model_dump(mode="json")
+                        await self._settle(db, row, SETTLED[type(answer)], said, actor, agreed)
             await fault("inside_decision")
         await fault("after_decision")
         if expired:
@@ -200,18 +208,20 @@ class Decisions:
         vote = {"approval": row.approval_id, "actor": actor.actor_id, "digest": row.digest}
         if not (await driver.execute(VOTE, vote)).rowcount:
             return
-        count = 1
-        if row.votes_needed > 1:
-            (count,) = await (await driver.execute(COUNT, vote)).fetchone() or (0,)
+        behind = [actor] if row.votes_needed == 1 else await _voters(db, row)
+        count = len(behind)
         decision = {"type": "approve", "digest": row.digest}
         if count >= row.votes_needed:
-            await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
+            await self._settle(db, row, ApprovalState.APPROVED, decision, actor, good_for(behind))
             return
         voted = {"approval_id": str(row.approval_id), "by": actor.actor_id, "votes": count, "needed": row.votes_needed}
         await write_events(db, row.execution_id, [NewEvent("approval.voted", voted)])
         await _audit(db, row, actor, "vote", row.digest)
 
     async def _revise(self, db: AsyncConnection, row: Any, actor: Actor, new: Revision) -> None:
+        too_dear = beyond(actor, new.money) if new.votes == 0 else None
+        if too_dear is not None:  # nobody else would be asked
+            raise NotAllowed(too_dear)
         await db.execute(
             update(approvals)
             .where(approvals.c.approval_id == row.approval_id)
@@ -220,7 +230,9 @@ class Decisions:
                 digest=new.digest,
                 description=new.description,
                 reasons=new.reasons,
+                roles=new.roles,
                 votes_needed=max(new.votes, 1),
+                money=dict(new.money),
                 edited_by=actor.actor_id,
             )
         )
@@ -232,12 +244,21 @@ class Decisions:
         await _audit(db, row, actor, "edit", new.digest)
         if new.votes == 0:
             decision = {"type": "approve", "digest": new.digest}
-            await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
+            await self._settle(db, row, ApprovalState.APPROVED, decision, actor, good_for([actor]))
 
     async def _settle(
-        self, db: AsyncConnection, row: Any, state: ApprovalState, decision: Mapping[str, Any], actor: Actor
+        self,
+        db: AsyncConnection,
+        row: Any,
+        state: ApprovalState,
+        decision: Mapping[str, Any],
+        actor: Actor,
+        agreed: Mapping[str, int] | None = None,
     ) -> None:
-        """The final answer: write it, tell the story, and wake the execution if it waits."""
+        """The final answer: write it, tell the story, and wake the execution if it waits.
+
+        `agreed`: how much each of those who agreed may let go; None when nobody did.
+        """
         driver = await driver_of(db)
         story = {"approval_id": str(row.approval_id), "tool": row.tool, "state": state, "by": actor.actor_id}
         decided = NewEvent("approval.decided", story)
@@ -247,6 +268,7 @@ class Decisions:
             "state": state,
             "decision": Jsonb(decision),
             "by": actor.actor_id,
+            "agreed": Jsonb(agreed) if agreed is not None else None,
             **story_of([decided]),
             **told_of(row.execution_id, facts_of([decided])),
         }
@@ -255,17 +277,6 @@ class Decisions:
             await self.dispatcher.wake(driver, row.execution_id)
         named = {"reference": str(decision["reference"])} if "reference" in decision else {}
         await _audit(db, row, actor, state, str(decision.get("digest", row.digest)), **named)
-
-
-def barred(actor: Actor, role: Role, requester: str) -> str | None:
-    """Why this actor may not decide an approval that needs `role`; None when they may."""
-    if actor.has(Role.SERVICE):
-        return "a service key never decides an approval"
-    if not actor.has(role):
-        return f"deciding this needs the role {role}"
-    if actor.actor_id == requester:
-        return "whoever started an execution may not decide its approvals"
-    return None
 
 
 async def read_approval(engine: AsyncEngine, tenant: str, approval_id: UUID) -> Approval | None:
@@ -309,16 +320,30 @@ def _refuse_closed(row: Any, actor: Actor, answer: Mapping[str, Any]) -> None:
     raise ApprovalDecided(f"already decided: {row.state} by {row.decided_by}")
 
 
+async def _voters(db: AsyncConnection, row: Any) -> list[Actor]:
+    """Who stands behind the present digest. Whoever lost the right since they voted does not any more."""
+    cast = select(votes.c.actor_id).where(votes.c.approval_id == row.approval_id, votes.c.digest == row.digest)
+    voters = set((await db.scalars(cast)).all())
+    rights = await rights_of(db, row.tenant, voters)
+    void = {name for name in voters if name not in rights or barred_from_yes(rights[name], row) is not None}
+    if void:
+        await db.execute(delete(votes).where(votes.c.approval_id == row.approval_id, votes.c.actor_id.in_(void)))
+        story = [{"approval_id": str(row.approval_id), "by": name} for name in sorted(void)]
+        await write_events(db, row.execution_id, [NewEvent("approval.vote_voided", line) for line in story])
+    return [rights[name] for name in voters - void]
+
+
 def _check_rights(actor: Actor, row: Any, answer: Answer) -> None:
-    bar = barred(actor, Role(row.role), row.requester)
+    bar = barred(actor, row)
     if bar is not None:
         raise NotAllowed(bar)
     if answer.type not in row.allowed:
         raise InputInvalid(f"this approval takes {', '.join(row.allowed)}, not {answer.type}", field="type")
     if answer.digest != row.digest:
         raise DigestStale
-    if isinstance(answer, Approve) and actor.actor_id == row.edited_by:
-        raise NotAllowed("whoever edited the arguments may not be the one to approve them")
+    no = barred_from_yes(actor, row) if isinstance(answer, Approve | Happened | DidNotHappen) else None
+    if no is not None:
+        raise NotAllowed(no)
 
 
 def _check_message(row: Any, message: Any) -> None:

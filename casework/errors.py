@@ -13,10 +13,10 @@
     │   └── RunAbandoned
     ├── CallerError              the caller of the API or a page (4xx)
     │   ├── NotSignedIn (401)  NotAllowed (403)  NotFound (404)
-    │   ├── InputInvalid (422)
+    │   ├── InputInvalid (422)   TooManyTries (429)
     │   └── Conflict (409)       IdempotencyKeyReused, ApprovalDecided, ApprovalExpired,
     │                            ApprovalSuperseded, DigestStale, ExecutionOver,
-    │                            TakesNoMessages, MessagesUnread
+    │                            TakesNoMessages, MessagesUnread, NameTaken
     └── OperatorError            whoever runs the service (5xx, or a refusal to start)
         ├── SettingsInvalid
         ├── GraphInvalid
@@ -29,6 +29,8 @@ A class's docstring is its default message and says what to do next.
 from __future__ import annotations
 
 import inspect
+import math
+from datetime import timedelta
 
 from casework.secrecy import redacted
 
@@ -126,6 +128,19 @@ class InputInvalid(CallerError):
     code = "input_invalid"
 
 
+class TooManyTries(CallerError):
+    """Too many attempts to sign in."""
+
+    status = 429
+    code = "too_many_tries"
+
+    def __init__(self, wait: timedelta) -> None:
+        self.wait_s = max(1, math.ceil(wait.total_seconds()))
+        """When to come back."""
+        minutes = math.ceil(self.wait_s / 60)
+        super().__init__(f"Too many attempts to sign in. Try again in {minutes} minute{'s' * (minutes > 1)}.")
+
+
 class Conflict(CallerError):
     """The request conflicts with how things stand now. Read them again first."""
 
@@ -179,6 +194,12 @@ class MessagesUnread(Conflict):
     """Too many messages wait to be read already. Send the next one when some of them were."""
 
     code = "messages_unread"
+
+
+class NameTaken(Conflict):
+    """There is somebody of this name already."""
+
+    code = "name_taken"
 
 
 class OperatorError(CaseworkError):

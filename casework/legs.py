@@ -112,7 +112,7 @@ FOR NO KEY UPDATE"""
 
 QUESTION = (
     "execution_id, tenant, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, "
-    "doubt, description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
+    "doubt, description, reasons, roles, votes_needed, money, allowed, response_schema, specialist, thought, expires_at"
 )
 ASK = f"""INSERT INTO casework.approvals ({QUESTION})
 SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)

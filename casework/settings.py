@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     key_pepper: SecretStr | None = None
     """Secret that API keys are hashed with. None: generated into `data_dir`, with the embedded database only."""
 
+    session_idle: timedelta = timedelta(hours=2)
+    """How long somebody may be away before they must sign in again. What a page asks for on its own does not count."""
+    session_lifetime: timedelta = timedelta(hours=12)
+    """How long a session lasts at most."""
+
     openai_api_key: Annotated[SecretStr | None, Field(validation_alias="OPENAI_API_KEY")] = None
     openai_base_url: Annotated[str | None, Field(validation_alias="OPENAI_BASE_URL")] = None
     """Any OpenAI-compatible endpoint; None is OpenAI's own."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -114,8 +115,9 @@ approvals = Table(
     Column("doubt", JSONB(none_as_null=True)),  # of an outcome: what is known of the call
     Column("description", Text, nullable=False),
     Column("reasons", JSONB, nullable=False),
-    Column("role", Text, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),  # whoever decides holds every one
     Column("votes_needed", Integer, nullable=False),
+    Column("money", JSONB, nullable=False, server_default=text("'{}'")),  # at stake: minor units by currency
     Column("allowed", JSONB, nullable=False),
     Column("response_schema", JSONB),
     Column("specialist", Text),
@@ -123,6 +125,7 @@ approvals = Table(
     Column("edited_by", Text),
     Column("state", Text, nullable=False, server_default="pending"),
     Column("decision", JSONB),
+    Column("good_for", JSONB(none_as_null=True)),  # how much each of those who agreed may let go
     Column("decided_by", Text),
     Column("decided_at", DateTime(timezone=True)),
     Column("applied_at", DateTime(timezone=True)),  # when a run has taken the decision up
@@ -263,7 +266,49 @@ actors = Table(
     Column("tenant", Text, primary_key=True),
     Column("actor_id", Text, primary_key=True),
     Column("roles", ARRAY(Text), nullable=False),
+    Column("limits", JSONB, nullable=False, server_default=text("'{}'")),  # may approve: minor units by currency
+    Column("disabled_at", DateTime(timezone=True)),  # since then nothing of theirs is let in
     _created(),
+)
+
+passwords = Table(
+    "passwords",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("actor_id", Text, primary_key=True),
+    Column("hash", Text, nullable=False),  # argon2id, with its salt and costs
+    Column("set_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    ForeignKeyConstraint(["tenant", "actor_id"], [actors.c.tenant, actors.c.actor_id]),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("actor_id", Text, primary_key=True),
+    Column("hmac", LargeBinary, nullable=False, unique=True),  # of the link's token, with the pepper
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["tenant", "actor_id"], [actors.c.tenant, actors.c.actor_id]),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hmac", LargeBinary, primary_key=True),  # of the cookie's token, with the pepper
+    Column("tenant", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    ForeignKeyConstraint(["tenant", "actor_id"], [actors.c.tenant, actors.c.actor_id]),
+    Index("sessions_actor_idx", "tenant", "actor_id"),
+)
+
+sign_in_tries = Table(
+    "sign_in_tries",
+    metadata,
+    Column("bucket", LargeBinary, primary_key=True),  # HMAC of a name or an address
+    Column("tries", Integer, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 api_keys = Table(
@@ -273,6 +318,7 @@ api_keys = Table(
     Column("tenant", Text, nullable=False),
     Column("actor_id", Text, nullable=False),
     Column("hmac", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text)),  # null: everything that the actor's roles allow
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     Column("last_used_at", DateTime(timezone=True)),

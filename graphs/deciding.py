@@ -14,7 +14,7 @@ from casework.resources import Resources
 from casework.store import Store
 from graphs.catalog import Catalog
 from nodes.workflow import Services
-from policies.verdict import NeedsApproval
+from policies.verdict import Deny, NeedsApproval
 from tools.gate import review
 from tools.scope import Scope
 
@@ -65,11 +65,13 @@ class Deciding:
             judged = await review(caller, approval.tool, edit.args, approval.tool_call_id, scope)
         except (ArgumentsInvalid, CallRefused) as error:
             raise InputInvalid(error.message, field="args") from error
-        rules = judged.policy
+        rules, verdict = judged.policy, judged.verdict
         return Revision(
             args=judged.call.args.model_dump(mode="json"),
             digest=judged.call.digest,
             description=judged.call.tool.describe(judged.call.args),
-            reasons=judged.verdict.reason.split("; "),
+            reasons=verdict.reason.split("; "),
             votes=rules.votes if isinstance(rules, NeedsApproval) else 0,
+            roles=sorted(verdict.roles) if isinstance(verdict, NeedsApproval) else approval.roles,
+            money={} if isinstance(verdict, Deny) else verdict.money,
         )

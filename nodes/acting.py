@@ -9,13 +9,13 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 
-from casework.actor import Role
 from casework.approval import ApprovalRequest, Doubt, approval_id_of, outcome_digest
 from casework.errors import CallRefused, OutcomeUnknown, ToolError
 from nodes.context import Context
 from nodes.state import OpenCall, Outcome
 from nodes.workflow import Specialist
 from policies import content
+from policies.verdict import APPROVERS, Consent
 from tools.ledger import Result, read_doubt
 from tools.scope import Scope
 
@@ -32,8 +32,8 @@ class MadeCall:
     args: dict[str, Any]
     """Exactly; a person may have edited what the model proposed."""
     specialist: Specialist
-    votes: int
-    """How many people stand behind it."""
+    consent: Consent
+    """Who stands behind it."""
     doubt: Doubt | None = None
     """What a person was asked about an earlier attempt; None on the first."""
 
@@ -100,8 +100,10 @@ async def _in_doubt(made: MadeCall, unknown: OutcomeUnknown, scope: Scope, conte
         approval_id=approval_id_of(context.execution_id, made.call_id, digest),
         digest=digest,
         reasons=[doubt.why],
-        role=Role.APPROVER,
+        # To say what became of the money takes the same right as to let it go; one person is enough to look it up.
+        roles=sorted(made.consent.roles or APPROVERS),
         votes=1,
+        money=dict(made.consent.money),
         allowed=OUTCOMES,
         expires_at=context.resources.clock() + context.resources.settings.approval_deadline,
         specialist=made.specialist.name,
@@ -112,7 +114,7 @@ async def _in_doubt(made: MadeCall, unknown: OutcomeUnknown, scope: Scope, conte
         tool=made.tool,
         args=made.args,
         specialist=made.specialist.name,
-        votes=made.votes,
+        votes=made.consent.votes,
         question=question.model_dump(mode="json"),
     )
     return {"unsettled": {made.call_id: call}}

@@ -22,7 +22,7 @@ from nodes.specialist import HAND_OVER, hand_over_tool
 from nodes.state import HandOver, PendingCall, State, spent_of_budget
 from nodes.workflow import Specialist, Workflow
 from policies.limits import FOR_ACTING, exhausted
-from policies.verdict import Allow, NeedsApproval
+from policies.verdict import Allow, Consent, Deny, NeedsApproval
 from tools.gate import Review, act, review
 
 ALLOWED = ["approve", "edit", "reject", "respond"]
@@ -104,8 +104,9 @@ def _pending(specialist: Specialist, judged: Review, thought: str, context: Cont
             approval_id=approval_id_of(context.execution_id, call.call_id, call.digest),
             digest=call.digest,
             reasons=verdict.reason.split("; "),
-            role=verdict.role,
+            roles=sorted(verdict.roles),
             votes=verdict.votes,
+            money=dict(verdict.money),
             allowed=ALLOWED,
             expires_at=context.resources.clock() + context.resources.settings.approval_deadline,
             specialist=specialist.name,
@@ -117,6 +118,7 @@ def _pending(specialist: Specialist, judged: Review, thought: str, context: Cont
         args=args,
         specialist=specialist.name,
         approval=request.model_dump(mode="json") if request else None,
+        money=dict(verdict.money) if not isinstance(verdict, Deny) else {},
     )
 
 
@@ -178,14 +180,15 @@ def handle_call_node(workflow: Workflow) -> Node:
         answer: Decision | None = None
         if call["approval"] is not None:
             answer = interrupt(call["approval"], response_schema=Decision)
-        ruling = await ruling_on(call, answer, context) if answer is not None else Ruling(call["args"], votes=0)
+        unasked = Ruling(call["args"], Consent(money=call.get("money", {})))
+        ruling = await ruling_on(call, answer, context) if answer is not None else unasked
         if ruling.answer is not None:
             context.journal.note("call.answered", tool=call["tool"], call_id=call["call_id"], answer=ruling.answer)
             return {"messages": [tell(call["tool"], call["call_id"], ruling.answer)], "outcome": ruling.outcome}
         specialist = workflow.specialist(call["specialist"])
-        made = MadeCall(call["call_id"], call["tool"], ruling.args, specialist, ruling.votes)
+        made = MadeCall(call["call_id"], call["tool"], ruling.args, specialist, ruling.consent)
         scope = context.scope(State(case=sent["case"], suspicions=sent["suspicions"]))
-        acting = act(specialist.caller(), made.tool, made.args, made.call_id, scope, made.votes)
+        acting = act(specialist.caller(), made.tool, made.args, made.call_id, scope, made.consent)
         return await carry_out(acting, made, scope, context, ruling.note)
 
     return handle_call

@@ -12,6 +12,7 @@ from casework.telemetry import logger
 from nodes.context import Context, Node
 from nodes.state import Outcome, State
 from nodes.workflow import Workflow
+from policies.verdict import Consent
 from tools.gate import act
 from tools.scope import Caller
 
@@ -50,7 +51,7 @@ def escalate_node(workflow: Workflow) -> Node:
 async def _hand_to_people(caller: Caller, name: str, args: Mapping[str, Any], state: State, context: Context) -> None:
     """Tell the business system. When it cannot be told, the execution still ends escalated, and says so."""
     try:
-        await act(caller, name, args, ESCALATION_CALL, context.scope(state), approved_votes=0)
+        await act(caller, name, args, ESCALATION_CALL, context.scope(state), Consent())
     except ToolError as error:
         log.error("escalation.failed", error=error.message)
         context.journal.note("escalation.failed", error=error.message)

@@ -10,6 +10,7 @@ from uuid import UUID
 from casework.approval import (
     Answer,
     Approval,
+    ApprovalRequest,
     ApprovalState,
     Approve,
     Decision,
@@ -26,6 +27,7 @@ from casework.decisions import read_approval
 from casework.messages import OVERTAKEN
 from nodes.context import Context
 from nodes.state import OpenCall, Outcome, PendingCall
+from policies.verdict import Consent
 
 Finding = Happened | DidNotHappen | Stop
 """What a person found out about a call whose outcome nobody knew."""
@@ -45,8 +47,8 @@ class Ruling:
 
     args: dict[str, Any]
     """What may be done, exactly; a person may have edited it."""
-    votes: int
-    """How many people stand behind it."""
+    consent: Consent
+    """Who stands behind it."""
     answer: str | None = None
     """Told to the model instead of acting; None: act."""
     outcome: Outcome | None = None
@@ -63,17 +65,24 @@ async def ruling_on(call: PendingCall, answer: Decision, context: Context) -> Ru
     return _from_row(call, row) if row is not None else _refused("no approval stands behind this call")
 
 
-async def finding_on(call: OpenCall, answer: Decision, context: Context) -> Finding:
-    """Look up what a person found out about a call. What nobody answered for this very attempt leaves it open."""
-    asked = call["question"]
+async def finding_on(call: OpenCall, answer: Decision, context: Context) -> tuple[Finding, Consent]:
+    """Look up what a person found out about a call, and what they stand behind.
+
+    What nobody answered for this very attempt leaves it open.
+    """
+    asked = ApprovalRequest.model_validate(call["question"])
+    money: Mapping[str, int] = asked.money
     if context.studio:
         found: Answer | None = answer.root
     else:
-        row = await _row_behind(asked, call["call_id"], context)
+        row = await _row_behind(call["question"], call["call_id"], context)
         found = _found_in(call, row) if row is not None else None
-    if isinstance(found, Finding) and found.digest == asked["digest"]:
-        return found
-    return Stop(type="stop", digest=asked["digest"], reason="no answer stands behind this question")
+        money = (row.good_for if row is not None else None) or {}
+    # Who says that it did not happen wants exactly this call made: one person at least stands behind it now.
+    consent = Consent(max(call["votes"], 1), frozenset(asked.roles), money)
+    if isinstance(found, Finding) and found.digest == asked.digest:
+        return found, consent
+    return Stop(type="stop", digest=asked.digest, reason="no answer stands behind this question"), consent
 
 
 async def _row_behind(asked: Mapping[str, Any], call_id: str, context: Context) -> Approval | None:
@@ -97,28 +106,31 @@ def _from_row(call: PendingCall, row: Approval) -> Ruling:
     match row.state:
         case ApprovalState.APPROVED if row.digest == decision.get("digest") == digest_of(call["tool"], row.args):
             edited = row.args != call["args"]
-            return Ruling(row.args, row.votes_needed, note=_edited(row.args) if edited else "")
+            consent = Consent(row.votes_needed, frozenset(row.roles), row.good_for or {})
+            return Ruling(row.args, consent, note=_edited(row.args) if edited else "")
         case ApprovalState.REJECTED:
             return _refused(f"a person said no: {decision.get('reason')}")
         case ApprovalState.RESPONDED:
             return _responded(decision.get("message"))
         case ApprovalState.EXPIRED:
             reason = f"nobody decided about {call['tool']} before the deadline"
-            return Ruling({}, 0, f"Refused: {reason}", Outcome(status="escalated", reason=reason, summary=""))
+            return Ruling({}, Consent(), f"Refused: {reason}", Outcome(status="escalated", reason=reason, summary=""))
         case ApprovalState.SUPERSEDED:
-            return Ruling({}, 0, f"Not made: {OVERTAKEN}. Read it, and propose what is right now.")
+            return Ruling({}, Consent(), f"Not made: {OVERTAKEN}. Read it, and propose what is right now.")
     return _refused("no approval stands behind this call")
 
 
 def _from_studio(call: PendingCall, answer: Decision) -> Ruling:
     choice = answer.root
-    if choice.digest != (call["approval"] or {}).get("digest"):
+    if call["approval"] is None or choice.digest != call["approval"]["digest"]:
         return _refused("the digest is not the one of this call")
+    asked = ApprovalRequest.model_validate(call["approval"])
+    consent = Consent(1, frozenset(asked.roles), asked.money)
     match choice:
         case Approve():
-            return Ruling(call["args"], votes=1)
+            return Ruling(call["args"], consent)
         case Edit():
-            return Ruling(choice.args, votes=1, note=_edited(choice.args))
+            return Ruling(choice.args, consent, note=_edited(choice.args))
         case Reject():
             return _refused(f"a person said no: {choice.reason}")
         case Respond():
@@ -127,11 +139,11 @@ def _from_studio(call: PendingCall, answer: Decision) -> Ruling:
 
 
 def _refused(reason: str) -> Ruling:
-    return Ruling({}, 0, f"Refused: {reason}")
+    return Ruling({}, Consent(), f"Refused: {reason}")
 
 
 def _responded(message: Any) -> Ruling:
-    return Ruling({}, 0, f"A person answered instead: {message}")
+    return Ruling({}, Consent(), f"A person answered instead: {message}")
 
 
 def _edited(args: dict[str, Any]) -> str:

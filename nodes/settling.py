@@ -34,11 +34,10 @@ def settle_call_node(workflow: Workflow) -> Node:
     async def settle_call(sent: OneOpenCall, context: Context) -> dict[str, Any]:
         answer: Decision = interrupt(sent["call"]["question"], response_schema=Decision)
         call = sent["call"]
-        found = await finding_on(call, answer, context)
+        found, consent = await finding_on(call, answer, context)
         doubt = Doubt.model_validate(call["question"]["doubt"])
         specialist = workflow.specialist(call["specialist"])
-        # Who says that it did not happen wants exactly this call made: one person at least stands behind it now.
-        made = MadeCall(call["call_id"], call["tool"], call["args"], specialist, max(call["votes"], 1), doubt)
+        made = MadeCall(call["call_id"], call["tool"], call["args"], specialist, consent, doubt)
         if isinstance(found, Stop):
             context.journal.note("call.left_open", tool=made.tool, call_id=made.call_id, reason=found.reason)
             return left_open(made, found.reason)
@@ -47,7 +46,7 @@ def settle_call_node(workflow: Workflow) -> Node:
         if isinstance(found, Happened):
             acting = confirm(*known, doubted=doubt.attempt, reference=found.reference)
         else:
-            acting = act(*known, made.votes, doubted=doubt.attempt)
+            acting = act(*known, made.consent, doubted=doubt.attempt)
         return await carry_out(acting, made, scope, context)
 
     return settle_call

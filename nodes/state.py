@@ -49,6 +49,8 @@ class PendingCall(TypedDict):
     specialist: str
     approval: dict[str, Any] | None
     """The ApprovalRequest as JSON, complete and final; None when nobody is asked."""
+    money: NotRequired[dict[str, int]]
+    """What is at stake, in minor units by currency; absent in calls judged before it was kept."""
 
 
 class OpenCall(TypedDict):

@@ -18,12 +18,25 @@ from starlette.responses import Response
 from casework.database import DATABASE_AWAY
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, facts, messages, ops, starting, webhooks, workflows
+from server import (
+    approvals,
+    audit,
+    executions,
+    facts,
+    keys,
+    messages,
+    ops,
+    people,
+    starting,
+    webhooks,
+    workflows,
+)
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
-from server.ui import cases, deciding, inbox, reference, signing_in, writing
+from server.ui import account, cases, deciding, inbox, reference, signing_in, writing
+from server.ui import people as people_pages
 from server.ui.errors import error_page, is_page
 
 log = logger(__name__)
@@ -45,6 +58,9 @@ TAGS = [
     {"name": "executions", "description": "One case going through a workflow."},
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
     {"name": "workflows", "description": "What can be started here."},
+    {"name": "people", "description": "Who works here: roles, money limits, links to choose a password."},
+    {"name": "keys", "description": "API keys: made, rotated with overlap, revoked."},
+    {"name": "audit", "description": "Who did what: insert-only, hash-chained."},
     {"name": "webhooks", "description": "Who is told what happens, as it happens. For admins."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
@@ -66,16 +82,18 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.service = service
+    managing = (webhooks.router, people.router, keys.router, audit.router)
     api = (
         starting.router(service.catalog),
         executions.router,
         messages.router,
         approvals.router,
         workflows.router,
-        webhooks.router,
+        *managing,
         ops.router,
     )
-    pages = (inbox.router, cases.router, deciding.router, writing.router, signing_in.router, reference.router)
+    own = (signing_in.router, account.router, people_pages.router, people_pages.keys_router)
+    pages = (inbox.router, cases.router, deciding.router, writing.router, reference.router, *own)
     for router in (*api, *pages):
         refuse_undeclared(router)
         app.include_router(router)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel
 
 from casework.approval import Approval, ApprovalState, Decision
-from server.auth import Live, Person, Reader
+from server.auth import Decider, Live, Reader
 from server.paging import Cursor, Limit, cursor_of, position_of
 from server.problems import documented
 from server.storable import refuse_unstorable
@@ -86,7 +86,7 @@ async def get_approval(service: Live, actor: Reader, approval_id: UUID) -> Appro
 @router.post("/{approval_id}/decision", summary="Decide an approval", responses=documented(404, 409, 413))
 async def decide(
     service: Live,
-    actor: Person,
+    actor: Decider,
     approval_id: UUID,
     decision: Annotated[Decision, Body(openapi_examples=DECISION_EXAMPLES)],
 ) -> Approval:
@@ -95,9 +95,10 @@ async def decide(
     A question of kind `call` asks whether a call may be made. One of kind `outcome` asks whether a call happened that
     was sent and whose outcome nobody knows; `doubt` says what is known of it.
 
-    The same answer by the same person may be sent again and changes nothing. The requester may not decide, whoever
-    edited the arguments may not approve them, and a service key never decides. While `state` is still `pending`
-    afterwards, another person must agree.
+    The same answer by the same person may be sent again and changes nothing. Whoever decides holds every one of
+    `roles`; to approve, or to say what became of the money, they also need limits of at least `money`. The requester
+    may not decide, whoever edited the arguments may not approve them, and a service key never decides. While `state`
+    is still `pending` afterwards, another person must agree.
     """
     refuse_unstorable(decision.model_dump())
     return await service.deciding.decide(actor, approval_id, decision)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,24 +20,31 @@ from rich.console import Console
 from rich.table import Table
 
 from casework import audit, faults
-from casework.actor import SYSTEM, Role
+from casework.actor import SYSTEM, Actor, KeyScope, Role
 from casework.database import DATABASE_AWAY
-from casework.errors import CaseworkError, SettingsInvalid
-from casework.identity import Identity
+from casework.errors import CaseworkError, InputInvalid, SettingsInvalid
+from casework.identity import OVERLAP, Identity
 from casework.migrate import migrate
+from casework.money import amounts, minor_of
+from casework.passwords import Hasher
+from casework.people import People
 from casework.resources import Resources, open_resources
+from casework.rights import listed
 from casework.settings import Settings
 from casework.telemetry import configure_logging
 from graphs.replay import replay
 from server import up
 from server.demo import demo
 from server.jobs import open_queue
+from server.keys import HOUR, LONGEST_DAYS
 from server.service import open_service, pepper, prepare
 from server.upkeep import Upkeep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
+person_app = typer.Typer(no_args_is_help=True, help="People and services: roles, limits, passwords.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
+app.add_typer(person_app, name="person")
 app.add_typer(key_app, name="key")
 app.add_typer(audit_app, name="audit")
 
@@ -43,6 +52,9 @@ console = Console()
 
 Config = Annotated[Path | None, typer.Option(help="The langgraph.json that lists the workflows.")]
 Tenant = Annotated[str, typer.Option(help="Whose.")]
+Limit = Annotated[list[str] | None, typer.Option(help="How much money they may approve: '500.00 EUR'; repeatable.")]
+KeyId = Annotated[str, typer.Argument(help="The part between the underscores of cw_<key id>_<secret>.")]
+LIMIT = re.compile(r"([0-9.,]+) ?([A-Z]{3})")
 Job = Callable[[Settings, str], Coroutine[Any, Any, Any]]
 
 
@@ -154,25 +166,121 @@ def prune_command(
         console.print(f"{times:>7}  {what}")
 
 
+@person_app.command("add")
+def person_add(
+    name: Annotated[str, typer.Argument(help="What they sign in with, such as ana.")],
+    role: Annotated[list[Role], typer.Option(help="Repeat it for several.")],
+    limit: Limit = None,
+    tenant: Tenant = "default",
+) -> None:
+    """Add a person, and print a one-time link to choose their password; or a service, which needs a key then."""
+    by, limits = _system(tenant), _limits(limit)
+
+    async def job(people: People) -> None:
+        await people.add(by, name, set(role), limits)
+        if Role.SERVICE not in role:
+            await _print_link(people, by, name)
+
+    _with_people(job)
+
+
+@person_app.command("password")
+def person_password(
+    name: Annotated[str, typer.Argument(help="Whose.")],
+    link: Annotated[bool, typer.Option("--link", help="Print a one-time link instead of asking for one.")] = False,
+    tenant: Tenant = "default",
+) -> None:
+    """Set a password, asked for on the terminal. Ends every session of theirs."""
+    by = _system(tenant)
+    if link:
+        _with_people(lambda people: _print_link(people, by, name))
+        return
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    _with_people(lambda people: people.set_password(by, name, password))
+    console.print(f"{name} signs in with the new password.")
+
+
+@person_app.command("roles")
+def person_roles(
+    name: Annotated[str, typer.Argument(help="Whose.")],
+    role: Annotated[list[Role], typer.Option(help="All they shall have; repeat it for several.")],
+    tenant: Tenant = "default",
+) -> None:
+    """Replace somebody's roles, now."""
+    _with_people(lambda people: people.change(_system(tenant), name, roles=set(role)))
+    console.print(f"{name}: {listed(role)}")
+
+
+@person_app.command("limits")
+def person_limits(
+    name: Annotated[str, typer.Argument(help="Whose.")],
+    limit: Limit = None,
+    tenant: Tenant = "default",
+) -> None:
+    """Replace how much money somebody may approve; without --limit: none."""
+    limits = _limits(limit)
+    _with_people(lambda people: people.change(_system(tenant), name, limits=limits))
+    console.print(f"{name} may approve {f'up to {amounts(limits)}' if limits else 'no money'}.")
+
+
+@person_app.command("disable")
+def person_disable(name: Annotated[str, typer.Argument(help="Who.")], tenant: Tenant = "default") -> None:
+    """Shut somebody out, now: ends their sessions and revokes their keys."""
+    _with_people(lambda people: people.change(_system(tenant), name, disabled=True))
+    console.print(f"{name} is disabled.")
+
+
+@person_app.command("enable")
+def person_enable(name: Annotated[str, typer.Argument(help="Who.")], tenant: Tenant = "default") -> None:
+    """Let somebody in again. Their keys stay revoked."""
+    _with_people(lambda people: people.change(_system(tenant), name, disabled=False))
+    console.print(f"{name} is enabled.")
+
+
+@person_app.command("list")
+def person_list(tenant: Tenant = "default") -> None:
+    """Everybody, with roles and limits."""
+    table = Table("name", "roles", "may approve up to", "password", "disabled")
+    for person in _with_people(lambda people: people.all(tenant)):
+        password = "set" if person.has_password else "link is out" if person.invited_until else ""
+        row = (person.actor_id, listed(person.roles), amounts(person.limits), password, str(person.disabled_at or ""))
+        table.add_row(*row)
+    console.print(table)
+
+
 @key_app.command("add")
 def key_add(
     actor: Annotated[str, typer.Argument(help="The person or service the key is for.")],
     role: Annotated[list[Role] | None, typer.Option(help="Creates the actor, or replaces its roles.")] = None,
+    scope: Annotated[list[KeyScope] | None, typer.Option(help="What it is for; without: all the roles allow.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=LONGEST_DAYS, help="Expires after so many days.")] = None,
     tenant: Tenant = "default",
 ) -> None:
     """Make a key and print it, once."""
+    expires_at = datetime.now(UTC) + timedelta(days=days) if days is not None else None
 
     async def job(identity: Identity) -> str:
-        return await identity.add_key(tenant, actor, role or None, by=SYSTEM)
+        return await identity.add_key(
+            tenant, actor, role or None, by=SYSTEM, scopes=scope or None, expires_at=expires_at
+        )
 
     sys.stdout.write(f"{_with_identity(job)}\n")
 
 
-@key_app.command("revoke")
-def key_revoke(
-    key_id: Annotated[str, typer.Argument(help="The part between the underscores of cw_<key id>_<secret>.")],
+@key_app.command("rotate")
+def key_rotate(
+    key_id: KeyId,
+    hours: Annotated[int, typer.Option(min=0, help="How long the old key lives on.")] = OVERLAP // HOUR,
     tenant: Tenant = "default",
 ) -> None:
+    """Make a key's successor and print it, once."""
+    overlap = timedelta(hours=hours)
+    key = _with_identity(lambda identity: identity.rotate_key(tenant, key_id, by=SYSTEM, overlap=overlap))
+    sys.stdout.write(f"{key}\n")
+
+
+@key_app.command("revoke")
+def key_revoke(key_id: KeyId, tenant: Tenant = "default") -> None:
     """Make a key useless, now."""
     _with_identity(lambda identity: identity.revoke_key(tenant, key_id, by=SYSTEM))
     console.print(f"Key {key_id} is revoked.")
@@ -181,10 +289,11 @@ def key_revoke(
 @key_app.command("list")
 def key_list(tenant: Tenant = "default") -> None:
     """Every key, without its secret."""
-    table = Table("key", "actor", "roles", "created", "expires", "revoked", "last used")
-    for row in _with_identity(lambda identity: identity.keys(tenant)):
-        cells = [", ".join(v) if isinstance(v, list) else str(v or "") for v in row.values()]
-        table.add_row(*cells)
+    table = Table("key", "actor", "for", "created", "expires", "revoked", "last used")
+    for key in _with_identity(lambda identity: identity.keys(tenant)):
+        scopes = ", ".join(key.scopes) if key.scopes is not None else "all its roles allow"
+        times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
+        table.add_row(key.key_id, key.actor_id, scopes, *(str(at or "") for at in times))
     console.print(table)
 
 
@@ -213,3 +322,28 @@ def _with_resources(job: Callable[[Resources], Coroutine[Any, Any, Any]]) -> Any
 
 def _with_identity(job: Callable[[Identity], Coroutine[Any, Any, Any]]) -> Any:
     return _with_resources(lambda r: job(Identity(r.engine, r.pool, pepper(r.settings))))
+
+
+def _with_people(job: Callable[[People], Coroutine[Any, Any, Any]]) -> Any:
+    return _with_identity(lambda identity: job(People(identity.engine, identity.seal, Hasher())))
+
+
+def _system(tenant: str) -> Actor:
+    return SYSTEM.model_copy(update={"tenant": tenant})
+
+
+def _limits(written: list[str] | None) -> dict[str, int]:
+    """Each like `500.00 EUR` → minor units by currency. Raises InputInvalid."""
+    limits = {}
+    for limit in written or []:
+        found = LIMIT.fullmatch(limit.strip())
+        if found is None:
+            raise InputInvalid(f"{limit!r} is no limit; write it like '500.00 EUR'", field="limit")
+        limits[found[2]] = minor_of(found[1], found[2])
+    return limits
+
+
+async def _print_link(people: People, by: Actor, name: str) -> None:
+    invitation = await people.invite(by, name)
+    console.print(f"{name} opens this on the desk's address to choose a password, until {invitation.expires_at}:")
+    sys.stdout.write(f"{invitation.path}\n")

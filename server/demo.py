@@ -32,8 +32,9 @@ from casework.settings import Settings
 from casework.telemetry import configure_logging
 from evals.shop.checks import Worked, problems
 from evals.shop.rehearsal import Part, rehearsal
+from server.demo_people import demo_people
 from server.service import Service, open_service, prepare
-from server.up import demo_keys, listen, serving
+from server.up import listen, serving
 from tools.shop.seed_data import load_tickets
 
 POLL_S = 0.15
@@ -89,7 +90,7 @@ async def demo(settings: Settings, server_url: str, count: int) -> int:
         await migrate(url)
         async with open_service(rehearsed, url) as service:
             await prepare(service)
-            keys = await demo_keys(service.identity, Path(folder))
+            keys = (await demo_people(service, Path(folder))).keys
             with listen(rehearsed.host, rehearsed.port) as listener:
                 async with (
                     serving(service, listener, worker=True) as base,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from casework.database import DATABASE_AWAY
-from casework.errors import CallerError, NotSignedIn, OperatorError
+from casework.errors import CallerError, NotSignedIn, OperatorError, TooManyTries
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -55,6 +55,8 @@ def headers_of(error: Exception) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, HTTPException):
         return dict(error.headers or {})
+    if isinstance(error, TooManyTries):
+        return {"Retry-After": str(error.wait_s)}
     return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, DATABASE_AWAY) else {}
 
 
@@ -86,7 +88,8 @@ _MEANINGS = {
     403: "Your roles do not allow this (`not_allowed`).",
     404: "There is no such thing, or it is not yours to see (`not_found`).",
     409: "It conflicts with how things stand: `idempotency_key_reused`, `approval_decided`, `approval_expired`, "
-    "`approval_superseded`, `digest_stale`, `execution_over`, `takes_no_messages`, `messages_unread` or `conflict`.",
+    "`approval_superseded`, `digest_stale`, `execution_over`, `takes_no_messages`, `messages_unread`, `name_taken` or "
+    "`conflict`.",
     413: "The body is larger than 256 kB (`body_too_large`).",
     422: "The input is not valid (`input_invalid`); `field` names what to correct. Nothing was changed.",
     503: "The database is away (`unavailable`). Try again after `Retry-After` seconds.",

@@ -17,7 +17,10 @@ from casework.identity import Identity
 from casework.legs import Legs
 from casework.listening import Listener
 from casework.messages import Messages
+from casework.passwords import Hasher
+from casework.people import People
 from casework.resources import Resources, open_resources
+from casework.sessions import Sessions
 from casework.settings import Settings
 from casework.store import Store
 from casework.webhooks import Webhooks
@@ -44,6 +47,8 @@ class Service:
     messages: Messages
     deciding: Deciding
     identity: Identity
+    people: People
+    sessions: Sessions
     listener: Listener
     webhooks: Webhooks
     deliveries: Deliveries
@@ -70,6 +75,7 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
         store = Store(resources.engine, resources.pool, queue)
         decisions = Decisions(resources.engine, queue)
         identity = Identity(resources.engine, resources.pool, pepper(settings))
+        people = People(resources.engine, identity.seal, Hasher())
         egress = Egress(private=settings.webhook_private_receivers)
         yield Service(
             resources=resources,
@@ -81,10 +87,18 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             messages=Messages(resources.engine, queue),
             deciding=Deciding(decisions, store, catalog, resources, services),
             identity=identity,
+            people=people,
+            sessions=open_sessions(resources, people),
             listener=Listener(database_url, resources.pool),
             webhooks=Webhooks(resources.engine, egress, identity.seal),
             deliveries=Deliveries(resources.engine),
         )
+
+
+def open_sessions(resources: Resources, people: People) -> Sessions:
+    settings = resources.settings
+    lifetimes = {"idle": settings.session_idle, "lifetime": settings.session_lifetime}
+    return Sessions(resources.engine, resources.pool, people.seal, people.hasher, **lifetimes)
 
 
 def _check_run_timeout(settings: Settings, catalog: Catalog) -> None:

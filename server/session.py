@@ -1,53 +1,51 @@
-"""A person's session: a signed cookie that names their API key, so that revoking the key ends the session."""
+"""The browser's side of a session: a cookie with a random token. casework/sessions.py knows whose it is.
+
+What keeps other sites from using it is the browser's own word about where a request comes from: every request that
+changes something must say that it is from our own pages, and one that says nothing is refused. A token in each form
+would prove the same once more and protect nothing else: whoever can read our pages to steal one can send the form too.
+"""
 
 from __future__ import annotations
 
-import hmac
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from casework.actor import Actor
-from casework.errors import NotAllowed, NotSignedIn
-from casework.identity import Identity
+from casework.errors import NotAllowed
 
 COOKIE = "casework_session"
-LIFETIME = timedelta(hours=12)
-SHAPE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,12})\.([0-9a-f]{64})")
-"""key id, expiry in seconds since 1970, signature"""
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def start(response: Response, request: Request, identity: Identity, key_id: str, now: datetime) -> None:
-    """Sign the browser in as the holder of this key."""
-    expiry = int((now + LIFETIME).timestamp())
+def start(response: Response, request: Request, token: str, lifetime: timedelta) -> None:
+    """Give the browser its token. Lax: a link in a mail may open the desk; what changes something is checked apart."""
     response.set_cookie(
         COOKIE,
-        f"{key_id}.{expiry}.{_signature(identity, key_id, expiry)}",
-        max_age=int(LIFETIME.total_seconds()),
+        token,
+        max_age=int(lifetime.total_seconds()),
         httponly=True,
-        samesite="strict",
+        samesite="lax",
         secure=request.url.scheme == "https",
     )
 
 
 def end(response: Response) -> None:
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, httponly=True, samesite="lax")
 
 
-async def holder(cookie: str, identity: Identity, now: datetime) -> Actor:
-    """Who is signed in with this cookie. Raises NotSignedIn when it is forged, too old, or its key is not live."""
-    found = SHAPE.fullmatch(cookie)
-    if found is None:
-        raise NotSignedIn
-    key_id, expiry, signature = found[1], int(found[2]), found[3]
-    genuine = hmac.compare_digest(signature, _signature(identity, key_id, expiry))
-    if not genuine or expiry <= now.timestamp():
-        raise NotSignedIn
-    return await identity.holder(key_id)
+def token_of(request: Request) -> str | None:
+    """The token that came with a request; None when none did, or what came cannot be one."""
+    cookie = request.cookies.get(COOKIE, "")
+    return cookie if TOKEN.fullmatch(cookie) else None
+
+
+def by_hand(request: Request) -> bool:
+    """Whether a person opened a page or sent a form, rather than an open page asking for news on its own."""
+    return request.method not in SAFE_METHODS or request.headers.get("sec-fetch-mode", "navigate") == "navigate"
 
 
 def refuse_foreign_origin(request: Request) -> None:
@@ -62,7 +60,3 @@ def refuse_foreign_origin(request: Request) -> None:
     same = site == "same-origin" if site else urlsplit(origin).netloc == request.headers.get("host")
     if not same:
         raise NotAllowed("this request came from another site; send it from this one, or use an API key")
-
-
-def _signature(identity: Identity, key_id: str, expiry: int) -> str:
-    return identity.seal(f"session:{key_id}:{expiry}").hex()

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from pathlib import Path
 
 import uvicorn
 
-from casework.actor import SYSTEM, Role
 from casework.embedded import embedded_postgres
-from casework.errors import NotSignedIn, SettingsInvalid
-from casework.identity import Identity
+from casework.errors import SettingsInvalid
 from casework.migrate import migrate
+from casework.rights import listed
 from casework.settings import Settings
 from server.app import create_app
+from server.demo_people import DEMO_PEOPLE, Credentials, demo_people
 from server.service import Service, open_service, prepare
-
-DEMO_PEOPLE: dict[str, frozenset[Role]] = {
-    "olivia": frozenset({Role.OPERATOR}),
-    "ana": frozenset({Role.APPROVER}),
-    "ben": frozenset({Role.APPROVER}),
-    "adam": frozenset({Role.ADMIN}),
-    "helpdesk": frozenset({Role.SERVICE}),
-}
-"""Who exists after the first start on the embedded database; two approvers, because some refunds need two."""
 
 SHUTDOWN_GRACE_S = 5
 """How long open requests may go on once a stop was asked for."""
@@ -116,9 +105,9 @@ async def up(settings: Settings, database_url: str) -> None:
         await migrate(database_url)
         async with open_service(settings, database_url) as service:
             await prepare(service)
-            keys = await demo_keys(service.identity, settings.data_dir) if settings.embedded else {}
+            demo = await demo_people(service, settings.data_dir) if settings.embedded else None
             async with serving(service, listener, worker=True) as url:
-                _say(welcome(url, keys, settings))
+                _say(welcome(url, demo, settings))
                 await stop.wait()
                 _say("\nStopping: runs finish their step, then the database stops …")
 
@@ -139,44 +128,27 @@ async def work(settings: Settings, database_url: str) -> None:
             await stop.wait()
 
 
-async def demo_keys(identity: Identity, data_dir: Path) -> dict[str, str]:
-    """A key per demo person. Kept beside the embedded database, so that every start can print the same ones."""
-    kept = data_dir / "demo-keys.json"
-    keys: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
-    for name, roles in DEMO_PEOPLE.items():
-        if name in keys and await _valid(identity, keys[name]):
-            continue
-        keys[name] = await identity.add_key("default", name, roles, by=SYSTEM)
-    kept.touch(mode=0o600)
-    kept.write_text(json.dumps(keys, indent=2))
-    return keys
-
-
-async def _valid(identity: Identity, key: str) -> bool:
-    try:
-        await identity.authenticate(key)
-    except NotSignedIn:
-        return False
-    return True
-
-
-def welcome(url: str, keys: dict[str, str], settings: Settings) -> str:
+def welcome(url: str, demo: Credentials | None, settings: Settings) -> str:
     """What a newcomer needs to see."""
     lines = ["", f"Casework runs at {url}", ""]
-    lines += [f"  desk       {url}/          (sign in with one of the keys below)"]
+    lines += [f"  desk       {url}/"]
     lines += [f"  API        {url}/docs", f"  model      {settings.model_for('specialist')}", ""]
-    if keys:
-        width = max(map(len, keys))
-        roles = {name: ", ".join(DEMO_PEOPLE[name]) for name in keys}
-        lines += ["Demo keys:", *(f"  {name:<{width}}  {roles[name]:<9}  {key}" for name, key in keys.items())]
-        lines += ["", "Try:", *_curls(url, keys), ""]
+    if demo is not None:
+        lines += ["Sign in at the desk with:", *_table(demo.passwords), ""]
+        lines += ["API keys:", *_table(demo.keys), ""]
+        lines += ["Try:", *_curls(url, demo.keys), ""]
     else:
-        lines += ["Make a key with: casework key add NAME --role operator", ""]
+        lines += ["The first person: casework person add NAME --role admin", ""]
     return "\n".join([*lines, "Ctrl-C stops everything."])
 
 
+def _table(secrets_by_name: dict[str, str]) -> list[str]:
+    width = max(map(len, secrets_by_name), default=0)
+    return [f"  {name:<{width}}  {listed(DEMO_PEOPLE[name].roles):<9}  {it}" for name, it in secrets_by_name.items()]
+
+
 def _curls(url: str, keys: dict[str, str]) -> list[str]:
-    olivia, ana = keys["olivia"], keys["ana"]
+    olivia, ana = keys.get("olivia", "<key>"), keys.get("ana", "<key>")
     body = '{"ticket_id": "T-1042", "user_id": "C-1042"}'
     return [
         f"  curl -s {url}/workflows/support/resolve -H 'Authorization: Bearer {olivia}' \\",

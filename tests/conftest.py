@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from psycopg import sql
-from sqlalchemy import make_url
+from sqlalchemy import insert, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from casework.actor import Actor, Role
@@ -24,6 +24,7 @@ from casework.embedded import embedded_postgres
 from casework.migrate import migrate
 from casework.resources import Pool, open_resources
 from casework.settings import Settings
+from casework.tables import actors
 from server.service import Service, open_service
 from tools.shop.opening import prepare_shop
 from tools.shop.sandbox_provider import SANDBOX_KEY, running_sandbox
@@ -31,6 +32,16 @@ from tools.shop.services import shop_services
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "casework_test_template"
+PLENTY = {"EUR": 10_000_00}
+"""More than anything in the shop costs."""
+TEAM = [
+    {"tenant": "default", "actor_id": "olga", "roles": ["operator"], "limits": {}},
+    {"tenant": "default", "actor_id": "ada", "roles": ["approver"], "limits": PLENTY},
+    {"tenant": "default", "actor_id": "ben", "roles": ["approver"], "limits": PLENTY},
+    {"tenant": "default", "actor_id": "ann", "roles": ["approver", "operator"], "limits": PLENTY},
+    {"tenant": "default", "actor_id": "bot", "roles": ["approver", "service"], "limits": PLENTY},
+]
+"""Who exists in every test's database: whoever decides must be somebody."""
 
 # A shared machine is slow at any moment; tests that are about time measure it themselves.
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -92,6 +103,8 @@ async def template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) 
     engine = async_engine(url)
     async with running_sandbox(book) as sandbox, shop_services(sandbox, SANDBOX_KEY) as services:
         await prepare_shop(engine, services)
+    async with engine.begin() as db:
+        await db.execute(insert(actors), TEAM)
     await engine.dispose()
     return Template(name, book)
 

@@ -188,7 +188,8 @@ class Machine(Play, RuleBasedStateMachine):
         more = {"args": {"amount": amount}} if said == "edit" else ANSWERS[said]
         decision = Decision.model_validate({"type": said, "digest": digest, **more})
         new = digest_of("pay", {"amount": amount})
-        revision = Revision({"amount": amount}, new, f"pay {amount}", ["edited"], votes) if said == "edit" else None
+        edited = Revision({"amount": amount}, new, f"pay {amount}", ["edited"], votes, [Role.APPROVER], {})
+        revision = edited if said == "edit" else None
         self._agree(
             self.model.decide(actor, question, decision.root, revision),
             self._do(self.parts.decisions.decide(actor, question.approval_id, decision, revision)),

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from casework.approval import Doubt
 from casework.errors import ToolFailed
+from policies.verdict import Consent
 from tests.rig import Rig
 from tools.gate import act, confirm
 from tools.ledger import read_doubt
@@ -78,7 +79,7 @@ class Desk:
         """`doubted`: the attempt that a person said did not happen."""
         caller = Caller("tester", {spec.name: spec}, frozenset({"pay"}))
         scope = replace(self.scope, fence=self.scope.fence if fence is None else fence)
-        return await act(caller, spec.name, {"amount": amount}, call_id, scope, approved_votes=0, doubted=doubted)
+        return await act(caller, spec.name, {"amount": amount}, call_id, scope, Consent(), doubted=doubted)
 
     async def happened(self, spec: Tool, reference: str, doubted: int = 1) -> Any:
         caller = Caller("tester", {spec.name: spec}, frozenset({"pay"}))

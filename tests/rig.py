@@ -12,6 +12,7 @@ from uuid import UUID
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from casework.actor import Actor, Role
 from casework.approval import Approval, ApprovalState, Decision
@@ -22,6 +23,7 @@ from casework.messages import Messages
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
+from casework.tables import actors
 from graphs.assembly import assemble
 from graphs.catalog import Catalog
 from graphs.deciding import Deciding
@@ -30,6 +32,7 @@ from graphs.runner import Runner
 from graphs.support import support
 from nodes.offline import OfflineRules, Reply, ToolCallRequest
 from nodes.workflow import Services, Workflow
+from tests.conftest import PLENTY
 from tools.shop.opening import open_shop
 
 OLGA = Actor(actor_id="olga", roles=frozenset({Role.OPERATOR}))
@@ -123,6 +126,13 @@ class Rig:
         graph = entry.compiled.copy({"checkpointer": saver})
         snapshot = await graph.aget_state({"configurable": {"thread_id": str(execution_id)}})
         return list(snapshot.values["messages"])
+
+    async def roles(self, who: Actor, *roles: Role) -> None:
+        """Give somebody these roles; whoever decides must be somebody."""
+        row = upsert(actors).values(tenant=who.tenant, actor_id=who.actor_id, roles=sorted(roles), limits=PLENTY)
+        known = row.on_conflict_do_update(index_elements=["tenant", "actor_id"], set_={"roles": row.excluded.roles})
+        async with self.resources.engine.begin() as db:
+            await db.execute(known)
 
     async def scalar(self, statement: str, **parameters: Any) -> Any:
         async with self.resources.engine.connect() as db:

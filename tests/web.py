@@ -10,23 +10,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from argon2 import PasswordHasher
 from fastapi import FastAPI
+from sqlalchemy import insert, update
 
 from casework.actor import SYSTEM, Role
+from casework.tables import actors, passwords
 from server.app import create_app
 from server.jobs import Worker
 from server.service import Service
+from tests.conftest import PLENTY
 from tools.shop.payments_client import Patience
 
 URL = "http://desk.test"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 """What a browser says about a form of our own page."""
 
+PASSWORD = "a long walk by the sea"
+HASHED = PasswordHasher().hash(PASSWORD)
+"""Everybody's; hashed once, because hashing is meant to take long."""
+
 PEOPLE: dict[str, frozenset[Role]] = {
     "olga": frozenset({Role.OPERATOR}),
     "ada": frozenset({Role.APPROVER}),
     "ben": frozenset({Role.APPROVER}),
     "amy": frozenset({Role.ADMIN}),
+    "ivy": frozenset({Role.AUDITOR}),
     "bot": frozenset({Role.SERVICE}),
 }
 STRANGER = "mallory"
@@ -118,7 +127,8 @@ class Web:
     async def browser(self, who: str) -> AsyncIterator[httpx.AsyncClient]:
         """A browser that is signed in."""
         async with self.client() as client:
-            response = await client.post("/sign-in", data={"key": self.keys[who]}, headers=SAME_ORIGIN)
+            form = {"name": who if who in PEOPLE else f"elsewhere/{who}", "password": PASSWORD}
+            response = await client.post("/sign-in", data=form, headers=SAME_ORIGIN)
             assert response.status_code == 303, response.text
             client.headers.update(SAME_ORIGIN)
             yield client
@@ -129,7 +139,17 @@ async def open_web(service: Service) -> Web:
     keys = {name: await service.identity.add_key("default", name, roles, by=SYSTEM) for name, roles in PEOPLE.items()}
     human = frozenset(Role) - {Role.SERVICE}
     keys[STRANGER] = await service.identity.add_key("elsewhere", STRANGER, human, by=SYSTEM)
+    await _let_in(service)
     return Web(create_app(service), service, keys, service.worker())
+
+
+async def _let_in(service: Service) -> None:
+    """Passwords for the people, and limits for the stranger."""
+    names = [("default", name) for name, roles in PEOPLE.items() if Role.SERVICE not in roles]
+    rows = [{"tenant": tenant, "actor_id": name, "hash": HASHED} for tenant, name in [*names, ("elsewhere", STRANGER)]]
+    async with service.resources.engine.begin() as db:
+        await db.execute(insert(passwords), rows)
+        await db.execute(update(actors).where(actors.c.actor_id == STRANGER).values(limits=PLENTY))
 
 
 def key_id(key: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from casework.actor import Role
 from casework.approval import digest_of
 from casework.database import DATABASE_AWAY
 from casework.errors import (
@@ -27,7 +28,7 @@ from casework.errors import (
 from casework.execution import Mode
 from casework.patience import GRACE_S, within
 from casework.telemetry import logger
-from policies.verdict import Deny, NeedsApproval, Verdict, strictest
+from policies.verdict import Consent, Deny, NeedsApproval, Verdict, strictest
 from tools import ledger
 from tools.ledger import Call, Result
 from tools.scope import Caller, Scope
@@ -37,6 +38,9 @@ log = logger(__name__)
 
 MALFORMED = "__malformed__"
 """Key under which arguments that were not JSON travel, as the model wrote them."""
+
+ANYONE: frozenset[Role] = frozenset()
+"""Roles of an ask that leaves it to the policies whom to ask."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,12 @@ async def act(
     args: Mapping[str, Any],
     call_id: str,
     scope: Scope,
-    approved_votes: int,
+    consent: Consent,
     doubted: int | None = None,
 ) -> Result:
     """Make a call happen, judging it again first: hours may have passed.
 
-    `approved_votes`: how many people's approval stands behind exactly these arguments; 0 when none was needed.
+    `consent`: whose approval stands behind exactly these arguments.
     `doubted`: the attempt that a person said did not happen, when this is to be the next one.
     Raises ToolError (tell the model), OutcomeUnknown (a person must look), WorkerSignal (stop the run),
     OperatorError (stop and alarm), and what the database raises when it is gone (the run is tried again).
@@ -83,7 +87,7 @@ async def act(
         if isinstance(verdict, Deny):
             raise CallRefused(verdict.reason)
         needed = _with_mode(call.tool, verdict, scope)
-        if isinstance(needed, NeedsApproval) and needed.votes > approved_votes:
+        if not consent.covers(needed):
             raise CallRefused(f"not made: it needs a person's approval now ({needed.reason}); propose it again")
 
     match call.tool.effect:
@@ -176,9 +180,10 @@ def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
         return policy
     asks: list[Verdict] = [policy]
     if scope.mode is Mode.COPILOT:
-        asks.append(NeedsApproval("this workflow runs in copilot mode: every write asks"))
+        asks.append(NeedsApproval("this workflow runs in copilot mode: every write asks", roles=ANYONE))
     if scope.suspicions:
-        asks.append(NeedsApproval(f"the request may carry injected instructions: {', '.join(scope.suspicions)}"))
+        signs = ", ".join(scope.suspicions)
+        asks.append(NeedsApproval(f"the request may carry injected instructions: {signs}", roles=ANYONE))
     return strictest(asks) if len(asks) > 1 else policy
 
 

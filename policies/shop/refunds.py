@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from casework.actor import Actor
-from policies.shop.money import display
+from policies.shop.money import CURRENCY, display
 from policies.shop.orders import OrderId, no_such_order
 from policies.verdict import Allow, Deny, NeedsApproval, Verdict
 
@@ -167,8 +167,10 @@ def _consent(args: RefundArgs, order: PaidOrder) -> Verdict:
     # The limits count what the order was refunded before: otherwise a large refund slips through in small pieces.
     total_minor = order.refunded_minor + args.amount_minor
     total = f"{display(total_minor)} refunded in all on order {args.order_id}"
+    money: dict[str, int] = {CURRENCY: total_minor}
     if total_minor <= ALONE_UP_TO_MINOR:
-        return Allow(f"{total}, within {display(ALONE_UP_TO_MINOR)}")
+        return Allow(f"{total}, within {display(ALONE_UP_TO_MINOR)}", money)
     if total_minor <= ONE_APPROVER_UP_TO_MINOR:
-        return NeedsApproval(f"{total}, above {display(ALONE_UP_TO_MINOR)}")
-    return NeedsApproval(f"{total}, above {display(ONE_APPROVER_UP_TO_MINOR)}: two people must agree", votes=2)
+        return NeedsApproval(f"{total}, above {display(ALONE_UP_TO_MINOR)}", money=money)
+    reason = f"{total}, above {display(ONE_APPROVER_UP_TO_MINOR)}: two people must agree"
+    return NeedsApproval(reason, votes=2, money=money)

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from casework.actor import Actor
 from casework.approval import Approval, ApprovalState, Decision, JsonSchema
-from casework.decisions import barred
 from casework.errors import InputInvalid
+from casework.rights import barred, barred_from_yes, wanted
 from graphs.catalog import Catalog, Entry
 from server.problems import Problem
 from server.ui.forms import FormField, fields_of, read
@@ -39,6 +39,8 @@ class Card:
     """Why this person may decide nothing here; None when they may."""
     approve_bar: str | None
     """Why they may not say yes, whatever else they may; None when they may."""
+    wanted: str
+    """Who must agree: `an approver up to 500.00 EUR`."""
     edit: list[FormField] | None
     """Inputs for other arguments; None when these cannot be edited."""
     respond: list[FormField]
@@ -67,8 +69,9 @@ def card(actor: Actor, approval: Approval, catalog: Catalog, refusal: Refusal | 
     return Card(
         approval=approval,
         rows=_rows(approval, edit or []),
-        bar=barred(actor, approval.role, approval.requester),
+        bar=barred(actor, approval),
         approve_bar=_approve_bar(actor, approval),
+        wanted=wanted(approval),
         edit=edit,
         respond=fields_of(_wrapped(approval), {}, "answer"),
         refusal=refusal,
@@ -121,7 +124,8 @@ def _approve_bar(actor: Actor, approval: Approval) -> str | None:
         return "You changed these arguments, so someone else must approve them."
     if actor.actor_id in approval.votes:
         return f"You have approved. {approval.votes_needed - len(approval.votes)} more must agree."
-    return None
+    bar = barred_from_yes(actor, approval)
+    return f"You cannot approve this: {bar}." if bar is not None else None
 
 
 def _wrapped(approval: Approval) -> JsonSchema:

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from casework.actor import Actor
 from casework.approval import Approval
 from casework.errors import CallerError
-from server.auth import Live, Person
+from server.auth import Decider, Live
 from server.problems import problem_of
 from server.service import Service
 from server.storable import refuse_unstorable
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/desk/approvals/{approval_id}", include_in_schema=Fal
 
 
 @router.post("/decision")
-async def decide(request: Request, service: Live, actor: Person, approval_id: UUID) -> Response:
+async def decide(request: Request, service: Live, actor: Decider, approval_id: UUID) -> Response:
     """Record the answer; a refused one is told in the card, with what was typed still there."""
     approval = await service.decisions.get(actor.tenant, approval_id)
     form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from server.problems import Problem
 from server.ui.rendering import by_htmx, render
 
-PAGES = ("/desk", "/sign-in", "/sign-out", "/docs")
+PAGES = ("/desk", "/sign-in", "/sign-out", "/welcome", "/docs")
 
 
 def is_page(path: str) -> bool:

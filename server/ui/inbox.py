@@ -10,8 +10,8 @@ from fastapi.responses import Response
 
 from casework.actor import Actor
 from casework.approval import Approval, ApprovalState
-from casework.decisions import barred
 from casework.execution import Status
+from casework.rights import barred, barred_from_yes
 from server.auth import Live, Person
 from server.paging import Cursor, cursor_of, position_of
 from server.service import Service
@@ -59,12 +59,12 @@ async def _view(service: Service, actor: Actor, status: Status | None, cursor: s
 
 def why_not(actor: Actor, approval: Approval) -> str | None:
     """Why this person has nothing to decide here; None when it waits for them."""
-    bar = barred(actor, approval.role, approval.requester)
+    bar = barred(actor, approval)
     if bar is not None:
         return bar
     if actor.actor_id in approval.votes:
         return f"you have approved it; {approval.votes_needed - len(approval.votes)} more must agree"
-    return None
+    return barred_from_yes(actor, approval)
 
 
 def _count_by_case(approvals: list[Approval]) -> dict[UUID, int]:

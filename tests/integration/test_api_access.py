@@ -1,83 +1,179 @@
-"""Who may do what: every route against every role, keys that are wrong, and tenants that never see each other."""
+"""Who may do what: every route against every role and key scope, and tenants that never see each other."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
-from casework.actor import SYSTEM, Role
+from casework.actor import SYSTEM, KeyScope
 from casework.errors import SettingsInvalid
-from server.auth import PUBLIC, refuse_undeclared
+from server.auth import PUBLIC, Person, Starter, refuse_undeclared
 from server.ui.errors import is_page
 from tests.web import DAMAGED, PEOPLE, SAME_ORIGIN, STRANGER, Web, key_id
 
-ID = str(uuid4())
+MISSING = {
+    "workflow": "support",
+    "way": "resolve",
+    "execution_id": str(uuid4()),
+    "approval_id": str(uuid4()),
+    "webhook_id": str(uuid4()),
+    "delivery_id": str(uuid4()),
+    "actor_id": "nobody",
+    "key_id": "0" * 12,
+}
 DECISION = {"type": "approve", "digest": "0" * 64}
-ALL = {"olga", "ada", "ben", "amy", "bot"}
+READ, WRITE, DECIDE = KeyScope.EXECUTIONS_READ, KeyScope.EXECUTIONS_WRITE, KeyScope.APPROVALS_DECIDE
+AUDIT, ADMIN = KeyScope.AUDIT_READ, KeyScope.ADMIN
+
+ALL = {"olga", "ada", "ben", "amy", "ivy", "bot"}
 STARTERS = {"olga", "amy", "bot"}
 PERSONS = ALL - {"bot"}
+DECIDERS = PERSONS - {"ivy"}
+INSPECTORS = {"amy", "ivy"}
 ADMINS = {"amy"}
+NO_KEY: set[str] = set()
+"""For people who are signed in; no key opens it."""
 
-ROUTES: list[tuple[str, str, dict[str, Any], set[str]]] = [
-    ("POST", "/workflows/support/executions", {"json": {"input": DAMAGED}}, STARTERS),
-    ("POST", "/workflows/support/resolve", {"json": DAMAGED}, STARTERS),
-    ("POST", "/workflows/nope/resolve", {}, STARTERS),
-    ("GET", "/workflows", {}, ALL),
-    ("GET", "/workflows/support", {}, ALL),
-    ("GET", "/executions", {}, ALL),
-    ("GET", f"/executions/{ID}", {}, ALL),
-    ("GET", f"/executions/{ID}/events", {}, ALL),
-    ("POST", f"/executions/{ID}/cancel", {}, STARTERS),
-    ("POST", f"/executions/{ID}/messages", {"json": {"text": "Hello?"}}, STARTERS),
-    ("GET", f"/executions/{ID}/messages", {}, ALL),
-    ("GET", "/approvals", {}, ALL),
-    ("GET", f"/approvals/{ID}", {}, ALL),
-    ("POST", f"/approvals/{ID}/decision", {"json": DECISION}, PERSONS),
-    ("POST", "/webhooks", {"json": {}}, ADMINS),
-    ("GET", "/webhooks", {}, ADMINS),
-    ("GET", f"/webhooks/{ID}", {}, ADMINS),
-    ("PATCH", f"/webhooks/{ID}", {"json": {}}, ADMINS),
-    ("DELETE", f"/webhooks/{ID}", {}, ADMINS),
-    ("POST", f"/webhooks/{ID}/rotate", {}, ADMINS),
-    ("POST", f"/webhooks/{ID}/test", {}, ADMINS),
-    ("GET", f"/webhooks/{ID}/deliveries", {}, ADMINS),
-    ("POST", f"/webhooks/{ID}/deliveries/{ID}/retry", {}, ADMINS),
-    ("GET", "/", {}, PERSONS),
-    ("GET", "/desk/inbox", {}, PERSONS),
-    ("GET", f"/desk/executions/{ID}", {}, PERSONS),
-    ("GET", f"/desk/executions/{ID}/news?after=0&asked=x", {}, PERSONS),
-    ("POST", f"/desk/executions/{ID}/cancel", {}, STARTERS),
-    ("POST", f"/desk/executions/{ID}/messages", {"data": {"text": "Hello?"}}, STARTERS),
-    ("POST", f"/desk/approvals/{ID}/decision", {"data": DECISION}, PERSONS),
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    path: str
+    """As the application declares it."""
+    allowed: set[str]
+    """Who of PEOPLE, each with a key."""
+    scope: KeyScope | None
+    """What a key must be for; None: no key opens it."""
+    how: dict[str, Any] = field(default_factory=dict)
+    query: str = ""
+
+    def filled(self, **names: str) -> str:
+        return self.path.format(**{**MISSING, **names}) + self.query
+
+
+E, A, P, K = "/executions/{execution_id}", "/approvals/{approval_id}", "/people/{actor_id}", "/keys/{key_id}"
+H = "/webhooks/{webhook_id}"
+ROUTES = [
+    Route("POST", "/workflows/support/executions", STARTERS, WRITE, {"json": {"input": DAMAGED}}),
+    Route("POST", "/workflows/support/resolve", STARTERS, WRITE, {"json": DAMAGED}),
+    Route("GET", "/workflows", ALL, READ),
+    Route("GET", "/workflows/{workflow}", ALL, READ),
+    Route("GET", "/executions", ALL, READ),
+    Route("GET", E, ALL, READ),
+    Route("GET", f"{E}/events", ALL, READ),
+    Route("POST", f"{E}/cancel", STARTERS, WRITE),
+    Route("POST", f"{E}/messages", STARTERS, WRITE, {"json": {"text": "Hello?"}}),
+    Route("GET", f"{E}/messages", ALL, READ),
+    Route("GET", "/approvals", ALL, READ),
+    Route("GET", A, ALL, READ),
+    Route("POST", f"{A}/decision", DECIDERS, DECIDE, {"json": DECISION}),
+    Route("GET", "/people", INSPECTORS, AUDIT),
+    Route("POST", "/people", ADMINS, ADMIN, {"json": {"actor_id": "zoe", "roles": ["operator"]}}),
+    Route("GET", P, INSPECTORS, AUDIT),
+    Route("PATCH", P, ADMINS, ADMIN, {"json": {"disabled": True}}),
+    Route("POST", f"{P}/invitation", ADMINS, ADMIN),
+    Route("GET", "/keys", INSPECTORS, AUDIT),
+    Route("POST", "/keys", ADMINS, ADMIN, {"json": {"actor_id": "nobody"}}),
+    Route("POST", f"{K}/rotate", ADMINS, ADMIN),
+    Route("DELETE", K, ADMINS, ADMIN),
+    Route("GET", "/audit", INSPECTORS, AUDIT),
+    Route("POST", "/webhooks", ADMINS, ADMIN, {"json": {}}),
+    Route("GET", "/webhooks", ADMINS, ADMIN),
+    Route("GET", H, ADMINS, ADMIN),
+    Route("PATCH", H, ADMINS, ADMIN, {"json": {}}),
+    Route("DELETE", H, ADMINS, ADMIN),
+    Route("POST", f"{H}/rotate", ADMINS, ADMIN),
+    Route("POST", f"{H}/test", ADMINS, ADMIN),
+    Route("GET", f"{H}/deliveries", ADMINS, ADMIN),
+    Route("POST", f"{H}/deliveries/{{delivery_id}}/retry", ADMINS, ADMIN),
+    Route("GET", "/", PERSONS, READ),
+    Route("GET", "/desk/inbox", PERSONS, READ),
+    Route("GET", f"/desk{E}", PERSONS, READ),
+    Route("GET", f"/desk{E}/news", PERSONS, READ, query="?after=0&asked=x"),
+    Route("POST", f"/desk{E}/cancel", STARTERS, WRITE),
+    Route("POST", f"/desk{E}/messages", STARTERS, WRITE, {"data": {"text": "Hello?"}}),
+    Route("POST", f"/desk{A}/decision", DECIDERS, DECIDE, {"data": DECISION}),
+    Route("GET", "/desk/people", INSPECTORS, AUDIT),
+    Route("POST", "/desk/people", ADMINS, ADMIN, {"data": {"name": "zac", "roles": "operator"}}),
+    Route("GET", f"/desk{P}", INSPECTORS, AUDIT),
+    Route("POST", f"/desk{P}", ADMINS, ADMIN, {"data": {"roles": "operator"}}),
+    Route("POST", f"/desk{P}/disable", ADMINS, ADMIN),
+    Route("POST", f"/desk{P}/enable", ADMINS, ADMIN),
+    Route("POST", f"/desk{P}/invitation", ADMINS, ADMIN),
+    Route("POST", f"/desk{P}/keys", ADMINS, ADMIN),
+    Route("POST", f"/desk{K}/rotate", ADMINS, ADMIN),
+    Route("POST", f"/desk{K}/revoke", ADMINS, ADMIN),
+    Route("GET", "/desk/account", NO_KEY, None),
+    Route("POST", "/desk/account/password", NO_KEY, None, {"data": {"old": "x", "password": "y", "again": "y"}}),
+    Route("POST", "/desk/account/keys", NO_KEY, None),
+    Route("POST", "/desk/account/keys/{key_id}/rotate", NO_KEY, None),
+    Route("POST", "/desk/account/keys/{key_id}/revoke", NO_KEY, None),
 ]
 
 
+def declared_in(routes: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Method and path of every route; newer versions of FastAPI keep included routers as they are."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield from ((method, route.path) for method in route.methods)
+        else:
+            yield from declared_in(getattr(getattr(route, "original_router", None), "routes", ()))
+
+
+def test_every_route_of_the_application_stands_in_the_table(web: Web) -> None:
+    declared = set(declared_in(web.app.routes))
+    tabled = {(route.method, route.path) for route in ROUTES}
+    # Each workflow has its own two, and the catch-all answers for those that do not exist.
+    started = {
+        ("POST", f"/workflows/{w}/{way}")
+        for w in ("support", "{workflow}")
+        for way in ("executions", "resolve", "{way}")
+    }
+    assert {path for _, path in declared - tabled - started} == PUBLIC
+    assert tabled <= declared
+    assert {"/healthz", "/readyz", "/sign-in", "/sign-out", "/welcome", "/docs"} == PUBLIC
+
+
 async def test_a_route_is_for_its_roles_only(web: Web) -> None:
-    for method, path, how, allowed in ROUTES:
-        answers = {who: (await web.call(who, method, path, **how)).status_code for who in PEOPLE}
-        assert {who for who, status in answers.items() if status != 403} == allowed, (method, path)
-        assert 500 not in answers.values()
+    for route in ROUTES:
+        answers = {who: await web.call(who, route.method, route.filled(), **route.how) for who in PEOPLE}
+        statuses = {who: answer.status_code for who, answer in answers.items()}
+        assert {who for who, status in statuses.items() if status != 403} == route.allowed, route
+        assert not {500, 405} & set(statuses.values()), route
+
+
+async def test_a_route_takes_keys_of_its_scope_only(web: Web) -> None:
+    """amy's roles allow every scope; each of these keys is for one."""
+    for scope in KeyScope:
+        web.keys[scope] = await web.service.identity.add_key("default", "amy", by=SYSTEM, scopes=[scope])
+    for route in ROUTES:
+        if "amy" not in route.allowed:
+            continue
+        for scope in KeyScope:
+            answer = await web.call(scope, route.method, route.filled(), **route.how)
+            assert (answer.status_code != 403) == (scope == route.scope), (route, scope, answer.text)
+            if scope != route.scope and not is_page(route.path):
+                assert answer.json()["detail"] == f"this API key is not for {route.scope}"
 
 
 async def test_no_route_is_open_to_nobody(web: Web) -> None:
-    for method, path, how, _ in ROUTES:
-        response = await web.call(None, method, path, **how)
-        assert response.status_code == (303 if is_page(path) else 401), (method, path)
+    for route in ROUTES:
+        response = await web.call(None, route.method, route.filled(), **route.how)
+        assert response.status_code == (303 if is_page(route.path) else 401), route
 
 
-async def test_the_table_above_and_the_public_paths_are_all_there_is(web: Web) -> None:
-    document = web.app.openapi()
-    documented = {
-        (m.upper(), re.sub(r"\{\w+_id\}", ID, p).replace("{workflow}", "support"))
-        for p, methods in document["paths"].items()
-        for m in methods
-    }
-    assert documented - {(m, p) for m, p, _, _ in ROUTES} == {("GET", "/healthz"), ("GET", "/readyz")}
-    assert {"/healthz", "/readyz", "/sign-in", "/sign-out", "/docs"} == PUBLIC
+async def test_an_auditor_changes_nothing(web: Web) -> None:
+    """Whatever the table says: no request that could change something lets ivy in but for her own account."""
+    async with web.browser("ivy") as ivy:
+        for route in ROUTES:
+            if route.method != "GET" and not route.path.startswith("/desk/account"):
+                assert (await ivy.request(route.method, route.filled(), **route.how)).status_code == 403, route
 
 
 def test_a_route_that_names_no_roles_is_refused_at_start() -> None:
@@ -90,6 +186,24 @@ def test_a_route_that_names_no_roles_is_refused_at_start() -> None:
         refuse_undeclared(router)
 
 
+def test_a_route_that_changes_things_for_readers_is_refused_at_start() -> None:
+    router = APIRouter()
+
+    @router.get("/look")
+    async def look(actor: Person) -> None: ...
+
+    @router.post("/touch")
+    async def touch(actor: Starter) -> None: ...
+
+    refuse_undeclared(router)
+
+    @router.post("/scribble")
+    async def scribble(actor: Person) -> None: ...
+
+    with pytest.raises(SettingsInvalid, match="/scribble changes something"):
+        refuse_undeclared(router)
+
+
 async def test_a_wrong_key_is_a_401_that_says_how(web: Web) -> None:
     wrong = ["nonsense", "cw_000000000000_" + "x" * 43, web.keys["ada"] + "x", "cw__", "cw_\x00_x", ""]
     for header in [*(f"Bearer {key}" for key in wrong), "Basic b2xnYTpwdw==", "Bearer"]:
@@ -98,39 +212,43 @@ async def test_a_wrong_key_is_a_401_that_says_how(web: Web) -> None:
         assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_revoked_key_ends_both_the_api_and_the_session(web: Web) -> None:
-    async with web.browser("olga") as browser:
-        assert (await browser.get("/")).status_code == 200
-        await web.service.identity.revoke_key("default", key_id(web.keys["olga"]), by=SYSTEM)
-        assert (await browser.get("/")).status_code == 303
-    assert (await web.call("olga", "GET", "/executions")).status_code == 401
-
-
 async def test_another_tenants_things_look_exactly_like_missing_ones(web: Web) -> None:
+    """mallory holds every human role and limit, elsewhere."""
     approval = await web.approval(DAMAGED)
-    execution_id, approval_id = approval["execution_id"], approval["approval_id"]
+    there = {
+        "execution_id": approval["execution_id"],
+        "approval_id": approval["approval_id"],
+        "actor_id": "ada",
+        "key_id": key_id(web.keys["bot"]),
+    }
     decision = {"type": "approve", "digest": approval["digest"]}
-    for method, path, how in (
-        ("GET", "/executions/{}", {}),
-        ("GET", "/executions/{}/events", {}),
-        ("POST", "/executions/{}/cancel", {}),
-        ("POST", "/executions/{}/messages", {"json": {"text": "Hello?"}}),
-        ("GET", "/executions/{}/messages", {}),
-        ("POST", "/desk/executions/{}/messages", {"data": {"text": "Hello?"}}),
-        ("GET", "/desk/executions/{}", {}),
-        ("GET", "/desk/executions/{}/news?after=0&asked=x", {}),
-        ("GET", "/approvals/{}", {}),
-        ("POST", "/approvals/{}/decision", {"json": decision}),
-        ("POST", "/desk/approvals/{}/decision", {"data": decision}),
-    ):
-        there = approval_id if "approvals" in path else execution_id
-        foreign = await web.call(STRANGER, method, path.format(there), headers={"X-Request-Id": "same"}, **how)
-        missing = await web.call(STRANGER, method, path.format(ID), headers={"X-Request-Id": "same"}, **how)
-        assert foreign.status_code == missing.status_code == 404, path
-        assert foreign.text.replace(there, ID) == missing.text
-    assert (await web.get("/executions", STRANGER))["executions"] == []
-    assert (await web.get("/approvals", STRANGER))["approvals"] == []
-    assert (await web.get(f"/approvals/{approval_id}"))["state"] == "pending"
+    bodies: dict[str, dict[str, Any]] = {
+        f"{A}/decision": {"json": decision},
+        f"/desk{A}/decision": {"data": decision},
+    }
+    async with web.browser(STRANGER) as mallory:
+        mallory.headers["X-Request-Id"] = "same"
+        for route in ROUTES:
+            (name,) = [n for n in there if f"{{{n}}}" in route.path] or [None]
+            if name is None:
+                continue
+            how = bodies.get(route.path, route.how)
+            foreign = await mallory.request(route.method, route.filled(**there), **how)
+            missing = await mallory.request(route.method, route.filled(), **how)
+            assert foreign.status_code == missing.status_code == 404, route
+            assert foreign.text.replace(there[name], MISSING[name]) == missing.text
+        for_ada = await mallory.post("/keys", json={"actor_id": "ada"})
+        for_nobody = await mallory.post("/keys", json={"actor_id": "nobody"})
+        assert for_ada.status_code == for_nobody.status_code == 404
+        assert for_ada.text.replace("ada", "nobody") == for_nobody.text
+        assert (await mallory.get("/executions")).json()["executions"] == []
+        assert (await mallory.get("/approvals")).json()["approvals"] == []
+        assert [p["actor_id"] for p in (await mallory.get("/people")).json()["people"]] == [STRANGER]
+        assert {k["actor_id"] for k in (await mallory.get("/keys")).json()["keys"]} == {STRANGER}
+        assert {line["body"]["by"] for line in (await mallory.get("/audit")).json()["lines"]} == {"system", STRANGER}
+        assert "ada" not in (await mallory.get("/desk/people")).text
+    assert (await web.get(f"/approvals/{there['approval_id']}"))["state"] == "pending"
+    assert (await web.get("/executions", "bot"))["executions"]
 
 
 async def test_a_session_takes_no_orders_from_another_site(web: Web) -> None:
@@ -152,14 +270,7 @@ async def test_a_session_takes_no_orders_from_another_site(web: Web) -> None:
 
 
 async def test_a_forged_session_is_nobody(web: Web) -> None:
-    key = key_id(web.keys["amy"])
-    for cookie in ("", "x", "a.b.c", "a.1.b", "é.1.2", f"{key}.99999999999.00", f"{key}.².", f"{key}.{'9' * 5000}.x"):
+    for cookie in ("", "x", "a.b.c", "é", "x" * 43, "x" * 5000, web.keys["amy"], key_id(web.keys["amy"])):
         headers = {"Cookie": b"casework_session=" + cookie.encode()}
         response = await web.call(None, "GET", "/executions", headers=headers)
         assert response.status_code == 401, cookie
-
-
-async def test_roles_are_those_of_now_not_of_the_sign_in(web: Web) -> None:
-    async with web.browser("olga") as browser:
-        await web.service.identity.add_key("default", "olga", {Role.SERVICE}, by=SYSTEM)
-        assert (await browser.get("/")).status_code == 403

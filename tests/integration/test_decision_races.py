@@ -56,6 +56,8 @@ async def outcome(attempt: Any) -> str:
 async def test_of_fifty_people_deciding_at_once_one_does(case: Rig, payments_book: Path, answer: str) -> None:
     asked = await asking(case)
     people = [Actor(actor_id=f"approver-{n}", roles=frozenset({Role.APPROVER})) for n in range(DECIDERS)]
+    for who in people:
+        await case.roles(who, *who.roles)
     more = {"reason": "no"} if answer == "reject" else {}
     met = Counter(await asyncio.gather(*(outcome(case.decide(who, asked, answer, **more)) for who in people)))
     assert met == {"won": 1, ApprovalDecided.__name__: DECIDERS - 1}

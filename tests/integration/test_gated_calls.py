@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from casework.actor import Role
 from casework.approval import ApprovalState, Decision
 from casework.errors import ApprovalDecided, DigestStale, InputInvalid, NotAllowed
 from casework.execution import Mode, Status
@@ -92,17 +93,19 @@ async def test_arguments_changed_in_the_database_after_the_approval_are_not_acte
 
 async def test_who_may_not_decide(settings: Settings, database_url: str) -> None:
     async with rig(settings, database_url, scripted([refund(1500)], "Done.")) as case:
-        approver_and_operator = ADA.model_copy(update={"roles": ADA.roles | OLGA.roles})
-        execution_id = await case.start("T-1042", Mode.COPILOT, by=approver_and_operator)
+        await case.roles(ADA, *ADA.roles, *OLGA.roles)
+        execution_id = await case.start("T-1042", Mode.COPILOT, by=ADA)
         await case.advance(execution_id)
         (asked,) = await case.pending(execution_id)
         with pytest.raises(NotAllowed, match="whoever started"):
-            await case.decide(approver_and_operator, asked)
+            await case.decide(ADA, asked)
         with pytest.raises(NotAllowed, match="role approver"):
             await case.decide(OLGA, asked)
-        service = BEN.model_copy(update={"roles": BEN.roles | {"service"}})
+        await case.roles(BEN, *BEN.roles, Role.SERVICE)
         with pytest.raises(NotAllowed, match="service key"):
-            await case.decide(service, asked)
+            await case.decide(BEN, asked)
+        with pytest.raises(NotAllowed, match="no such person"):
+            await case.decide(ADA.model_copy(update={"actor_id": "nobody"}), asked)
         assert await case.pending(execution_id) == [asked]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from casework.errors import CancelRequested, OutcomeUnknown, ToolFailed
+from policies.verdict import APPROVERS, Consent
 from tests.outside import Desk, Outside, PayArgs
 from tests.rig import OLGA
 from tools.gate import act
@@ -132,7 +133,7 @@ async def test_a_call_that_its_specialist_can_no_longer_make_stays_unknown(desk:
         await desk.call(outside.tool(Effect.KEYED))
     nobody = Caller("tester", {}, frozenset({"pay"}))
     with pytest.raises(OutcomeUnknown, match="cannot be settled here any more"):
-        await act(nobody, "pay", {"amount": 5}, "c1", desk.scope, approved_votes=1, doubted=1)
+        await act(nobody, "pay", {"amount": 5}, "c1", desk.scope, Consent(1, APPROVERS), doubted=1)
     assert await desk.states() == ["unknown"]
 
 
