@@ -18,7 +18,7 @@ from graphs.catalog import Catalog
 from graphs.support import support
 from nodes.followups import is_followup
 from nodes.offline import OfflineRules, Reply
-from tests.integration.test_messages import DEAR, LOOK, REFUND, REPLY, Meanwhile, kinds, late, read, while_looking
+from tests.meanwhile import DEAR, LOOK, REFUND, REPLY, Meanwhile, kinds, late, read, while_looking
 from tests.rig import ADA, OLGA, Rig, rig, scripted
 from tests.soundness import broken
 
