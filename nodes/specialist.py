@@ -115,17 +115,23 @@ def _escalated(reason: str) -> dict[str, Any]:
 
 
 def prompt_of(workflow: Workflow, specialist: Specialist, state: State) -> list[BaseMessage]:
-    """Instructions, the case, what was handed over, and the specialist's own part of the messages."""
+    """Instructions, the case, what was handed over, and the specialist's own part of the messages.
+
+    What whoever asked wrote later is never left out: what does not stand among the messages stands in the opening.
+    """
     case = ", ".join(f"{name} {value}" for name, value in state.get("case", {}).items()) or "none bound"
     system = SystemMessage(f"{specialist.instructions}\n\n{RULES.format(case=case)}")
     handovers = state.get("handovers", [])
     passed = [f"Handed over by {h['by']}: {content.fence(h['summary'], 'hand-over')}" for h in handovers]
-    request = content.fence(state.get("request", ""), "request")
+    opening = [f"Goal: {state.get('goal', '')}", *passed, content.fence(state.get("request", ""), "request")]
     start = handovers[-1]["at"] if handovers else 0
-    came = [m.text for m in state.get("messages", [])[:start] if is_followup(m)]
-    opening = HumanMessage("\n\n".join([f"Goal: {state.get('goal', '')}", *passed, request, *came]))
-    room = workflow.limits.prompt_tokens - count_tokens_approximately([system, opening])
-    return [system, opening, *_newest(state.get("messages", [])[start:], room)]
+    messages = state.get("messages", [])
+    came = [m for m in messages if is_followup(m)]
+    room = workflow.limits.prompt_tokens - count_tokens_approximately([system, HumanMessage("".join(opening)), *came])
+    kept = _newest(messages[start:], room)
+    shown = {m.id for m in kept}
+    left_out = [m.text for m in came if m.id not in shown]
+    return [system, HumanMessage("\n\n".join([*opening, *left_out])), *kept]
 
 
 def _newest(messages: Sequence[AnyMessage], room: int) -> list[AnyMessage]:

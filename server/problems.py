@@ -102,8 +102,8 @@ def _problem(error: Exception) -> Problem:
             return make(error.status, error.code, error.message, error.field)
         case RequestValidationError():
             return _invalid(error.errors(), error.body)
-        case HTTPException(status_code=400):  # FastAPI's, for a body that is not even text, or no form
-            return make(422, "input_invalid", "body: it cannot be read; send UTF-8", "body")
+        case HTTPException(status_code=400):  # FastAPI's word for a body that it cannot even decode
+            return make(422, "input_invalid", "body: it must be JSON in UTF-8", "body")
         case HTTPException():
             code = CODES_BY_STATUS.get(error.status_code, "bad_request")
             return make(error.status_code, code, str(error.detail))

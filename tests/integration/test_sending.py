@@ -128,12 +128,11 @@ async def test_what_never_arrives_fails_switches_the_webhook_off_and_can_be_sent
 async def test_a_message_that_never_arrives_does_not_switch_off_a_webhook_where_others_do(office: Office) -> None:
     async with receiving() as receiver, office.sender().running():
         webhook, _ = await office.add(receiver.url)
-        receiver.replies.append(Reply(500))
+        receiver.replies.extend([Reply(500)] * 100)
         await office.fact()
         await office.attempted(webhook, 1)
         await office.execute("UPDATE casework.webhooks SET delivered_at = now() + interval '1 minute'")
         await office.execute("UPDATE casework.deliveries SET attempts = :n, state = 'pending'", n=len(QUICK))
-        receiver.replies.append(Reply(500))
         await office.settled(webhook, FAILED)
         assert (await office.webhooks.get("default", webhook.webhook_id)).enabled
 
