@@ -21,9 +21,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from casework.actor import SYSTEM, Role
 from server.auth import PUBLIC
 from server.up import listen, serving
-from tests.web import DAMAGED, PEOPLE, STRANGER, Web
+from tests.web import DAMAGED, PEOPLE, STRANGER, Web, key_id
 
 BOUNDED = settings(
     max_examples=4,
@@ -99,6 +100,8 @@ async def opened(web: Web) -> AsyncIterator[Open]:
     webhook_id = (await web.call("amy", "POST", "/webhooks", json=told)).json()["webhook"]["webhook_id"]
     test = (await web.call("amy", "POST", f"/webhooks/{webhook_id}/test")).json()  # nobody sends it: there is no worker
     ids |= {"webhook_id": [webhook_id], "delivery_id": [test["delivery_id"]]}
+    spare = await web.service.identity.add_key("default", "spare", {Role.SERVICE}, by=SYSTEM)  # nobody fuzzes as them
+    ids |= {"actor_id": ["spare", "nobody"], "key_id": [key_id(spare)]}
     with listen("127.0.0.1", 0) as listener:
         async with serving(web.service, listener, worker=False) as url:
             yield Open(url, web.app.openapi(), web.keys, ids, asked["digest"])

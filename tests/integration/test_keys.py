@@ -141,3 +141,9 @@ async def test_each_act_on_a_key_has_its_audit_line_without_the_secret(web: Web)
         ("key.revoke", "amy", new["key_id"]),
     ]
     assert not any(k["key"].split("_")[2] in str(lines) for k in (key, new))
+
+
+async def test_a_body_that_is_no_text_is_named(web: Web) -> None:
+    headers = {"Content-Type": "application/json"}
+    refused = await web.call("amy", "POST", "/keys", content=b"\xf4\xd2\xb01s\x01", headers=headers)
+    assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (422, "input_invalid", "body")
