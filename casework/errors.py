@@ -14,7 +14,8 @@
     │   ├── InputInvalid (422)
     │   └── Conflict (409)       IdempotencyKeyReused, ApprovalDecided, ApprovalExpired,
     │                            ApprovalSuperseded, DigestStale, ExecutionOver,
-    │                            TakesNoMessages, MessagesUnread
+    │                            TakesNoMessages, MessagesUnread, NotWithPeople,
+    │                            OwnedByAnother, CallUnderWay
     └── OperatorError            whoever runs the service (5xx, or a refusal to start)
         ├── SettingsInvalid
         ├── GraphInvalid
@@ -167,6 +168,24 @@ class MessagesUnread(Conflict):
     """Too many messages wait to be read already. Send the next one when some of them were."""
 
     code = "messages_unread"
+
+
+class NotWithPeople(Conflict):
+    """This case is not with people: its agents have it, or it has ended. Take it over first."""
+
+    code = "not_with_people"
+
+
+class OwnedByAnother(Conflict):
+    """Somebody else has this case. Assign it to yourself first, and tell them."""
+
+    code = "owned_by_another"
+
+
+class CallUnderWay(Conflict):
+    """A call of this case was sent and its outcome is not known yet. Wait for it, or say what became of it, first."""
+
+    code = "call_under_way"
 
 
 class OperatorError(CaseworkError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -35,6 +36,29 @@ SELECT *, {NOTICE} FROM counted"""
 FIRST = """SELECT * FROM casework.executions
 WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(key)s"""
 GET = "SELECT * FROM casework.executions WHERE execution_id = %s AND tenant = %s"
+
+
+CUSTOMER = executions.c.input["case"]["customer_id"].astext
+"""Whom a case is about, when its workflow says so under this name."""
+
+
+class Outcome(StrEnum):
+    """How a case ended, and through whom."""
+
+    BY_AGENTS = "by_agents"
+    BY_A_PERSON = "by_a_person"
+    WITH_PEOPLE = "with_people"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OUTCOMES: Mapping[Outcome, list[ColumnElement[bool]]] = {
+    Outcome.BY_AGENTS: [executions.c.status == Status.SUCCEEDED, executions.c.solved_by.is_(None)],
+    Outcome.BY_A_PERSON: [executions.c.status == Status.SUCCEEDED, executions.c.solved_by.is_not(None)],
+    Outcome.WITH_PEOPLE: [executions.c.status == Status.ESCALATED],
+    Outcome.FAILED: [executions.c.status == Status.FAILED],
+    Outcome.CANCELLED: [executions.c.status == Status.CANCELLED],
+}
 
 
 class Store:
@@ -104,15 +128,27 @@ class Store:
         status: Status | None = None,
         workflow: str | None = None,
         requester: str | None = None,
+        specialist: str | None = None,
+        customer: str | None = None,
+        outcome: Outcome | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> list[Execution]:
-        """Newest first. `before`: (created_at, execution_id) of the last one of the previous page."""
+        """Newest first. `before`: (created_at, execution_id) of the last one of the previous page.
+
+        `customer`: the case's customer_id. `since`, `until`: when it was started.
+        """
         where: list[ColumnElement[bool]] = [executions.c.tenant == tenant, executions.c.source == "api"]
-        if status is not None:
-            where.append(executions.c.status == status)
-        if workflow is not None:
-            where.append(executions.c.workflow == workflow)
-        if requester is not None:
-            where.append(executions.c.requester == requester)
+        wanted = {"status": status, "workflow": workflow, "requester": requester, "specialist": specialist}
+        where += [executions.c[name] == value for name, value in wanted.items() if value is not None]
+        if customer is not None:
+            where.append(customer == CUSTOMER)
+        if outcome is not None:
+            where += OUTCOMES[outcome]
+        if since is not None:
+            where.append(executions.c.created_at >= since)
+        if until is not None:
+            where.append(executions.c.created_at < until)
         if before is not None:
             where.append(tuple_(executions.c.created_at, executions.c.execution_id) < tuple_(*before))
         query = (
@@ -171,6 +207,16 @@ class Store:
                 await close(db, execution_id, Status.CANCELLED, {}, [NewEvent("execution.cancelled", {})])
             await audit.append(db, actor.tenant, act="cancel", by=actor.actor_id, execution=str(execution_id))
         return await self.get(actor.tenant, execution_id)
+
+
+async def read_execution(engine: AsyncEngine, tenant: str, execution_id: UUID) -> Execution:
+    """Raises NotFound for an unknown id and for another tenant's alike."""
+    query = select(executions).where(executions.c.execution_id == execution_id, executions.c.tenant == tenant)
+    async with engine.connect() as db:
+        row = (await db.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no execution {execution_id}")
+    return Execution.model_validate(row)
 
 
 async def lock_row(db: AsyncConnection, tenant: str, execution_id: UUID) -> Any:

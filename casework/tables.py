@@ -14,6 +14,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     Uuid,
     func,
@@ -34,6 +35,11 @@ metadata = MetaData(
 
 def _created() -> Column[object]:
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _listed(name: str, *filters: str | TextClause) -> Index:
+    """For a list of a tenant's executions by a filter, newest first, in keyset pages."""
+    return Index(name, "tenant", *filters, text("created_at DESC"), text("execution_id DESC"))
 
 
 executions = Table(
@@ -64,11 +70,19 @@ executions = Table(
     Column("cost_microusd", BigInteger, nullable=False, server_default="0"),
     Column("messages", Integer, nullable=False, server_default="0"),  # how many came; the number of the newest
     Column("messages_read", Integer, nullable=False, server_default="0"),  # of the graph's state, when a leg ended
+    Column("specialist", Text),  # who worked it when its last run ended
+    Column("owner", Text),  # the person who has it, or had it when it was handed to people last
+    Column("solved_by", Text),  # the person who ended it by hand; NULL: the agents did, or it goes on
     _created(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),
     UniqueConstraint("tenant", "requester", "idempotency_key"),
-    Index("executions_page_idx", "tenant", text("created_at DESC"), text("execution_id DESC")),
+    _listed("executions_page_idx"),
+    _listed("executions_status_page_idx", "status"),
+    _listed("executions_workflow_page_idx", "workflow"),
+    _listed("executions_requester_page_idx", "requester"),
+    _listed("executions_specialist_page_idx", "specialist"),
+    _listed("executions_customer_page_idx", text("((input -> 'case') ->> 'customer_id')")),
     Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
 )
 
@@ -120,6 +134,8 @@ approvals = Table(
     _created(),
     UniqueConstraint("execution_id", "interrupt_id"),
     Index("approvals_waiting_idx", "expires_at", postgresql_where=text("state = 'pending'")),
+    Index("approvals_state_page_idx", "state", "expires_at", "approval_id"),
+    Index("approvals_decided_idx", "tool", text("decided_at DESC"), postgresql_where=text("decided_at IS NOT NULL")),
 )
 
 votes = Table(
@@ -168,6 +184,7 @@ messages = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("author", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("kind", Text, nullable=False, server_default="message"),  # message, or instruction: of a person in charge
     Column("idempotency_key", Text),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     UniqueConstraint("execution_id", "author", "idempotency_key"),

@@ -17,13 +17,14 @@ from starlette.responses import Response
 
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, messages, ops, starting, workflows
+from server import approvals, executions, handing, messages, ops, starting, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
-from server.ui import cases, deciding, inbox, reference, signing_in, writing
+from server.ui import cases, deciding, handed, inbox, lists, live, numbers, reference, shell, signing_in, writing
+from server.ui import workflows as workflow_pages
 from server.ui.errors import error_page, is_page
 
 log = logger(__name__)
@@ -44,6 +45,7 @@ and `field` when one field of the request is at fault. Repeat a start or a messa
 TAGS = [
     {"name": "executions", "description": "One case going through a workflow."},
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
+    {"name": "handed to people", "description": "Cases that people have: take over, assign, solve, hand back."},
     {"name": "workflows", "description": "What can be started here."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
@@ -65,9 +67,10 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     started = starting.router(service.catalog)
-    api = (started, executions.router, messages.router, approvals.router, workflows.router, ops.router)
-    pages = (inbox.router, cases.router, deciding.router, writing.router, signing_in.router, reference.router)
-    for router in (*api, *pages):
+    api = (executions, messages, handing, approvals, workflows, ops)
+    desk = (inbox, deciding, cases, handed, writing, lists, workflow_pages, numbers, live, shell)
+    pages = (*desk, signing_in, reference)
+    for router in (started, *(module.router for module in (*api, *pages))):
         refuse_undeclared(router)
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

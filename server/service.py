@@ -9,15 +9,19 @@ from dataclasses import dataclass
 
 from casework.decisions import Decisions
 from casework.errors import SettingsInvalid
+from casework.handing import Handing
 from casework.identity import Identity
+from casework.inbox import Inbox
 from casework.legs import Legs
 from casework.listening import Listener
 from casework.messages import Messages
+from casework.numbers import Numbers
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
 from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
+from graphs.previewing import Previewing
 from graphs.runner import Runner
 from nodes.workflow import Services
 from server.jobs import Queue, Worker, open_queue, worker_name
@@ -36,7 +40,11 @@ class Service:
     store: Store
     decisions: Decisions
     messages: Messages
+    handing: Handing
+    inbox: Inbox
+    numbers: Numbers
     deciding: Deciding
+    previewing: Previewing
     identity: Identity
     listener: Listener
 
@@ -66,7 +74,11 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             store=store,
             decisions=decisions,
             messages=Messages(resources.engine, queue),
+            handing=Handing(resources.engine, queue),
+            inbox=Inbox(resources.engine),
+            numbers=Numbers(resources.engine),
             deciding=Deciding(decisions, store, catalog, resources, services),
+            previewing=Previewing(catalog, resources, services),
             identity=Identity(resources.engine, resources.pool, pepper(settings)),
             listener=Listener(database_url, resources.pool),
         )

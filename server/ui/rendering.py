@@ -25,6 +25,8 @@ environment.filters.update(
     plain=text.plain,
     sentence=text.sentence,
     usd=text.usd,
+    amount=text.amount,
+    zipped=lambda values: [(value, value) for value in values],
     exact=text.exact,
     duration=text.duration,
 )

@@ -20,6 +20,31 @@ DECEIVING = re.compile(
     "|(?<=[\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f])"
 )
 BRIEF_CHARS = 160
+MINOR_DIGITS = {
+    **dict.fromkeys(
+        [
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ],
+        0,
+    ),
+    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
+}
+"""Decimal digits of currencies that do not have two, by ISO 4217."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +93,16 @@ def money(name: str, value: object, beside: Mapping[str, Any]) -> str:
     """`4990` under a name like amount_minor as `49.90`, with the currency that stands beside it."""
     if not name.endswith("_minor") or not isinstance(value, int) or isinstance(value, bool):
         return ""
-    whole, cents = divmod(abs(value), 100)
     currency = beside.get("currency")
-    return f"{'-' if value < 0 else ''}{whole:,}.{cents:02d}" + (f" {currency}" if isinstance(currency, str) else "")
+    return amount(value, currency if isinstance(currency, str) else None)
+
+
+def amount(minor: int, currency: str | None) -> str:
+    """Minor units as people write them: `1,234.50 EUR`, `1,234 JPY`, `1.234 KWD`; two digits when it is not known."""
+    digits = MINOR_DIGITS.get(currency or "", 2)
+    whole, rest = divmod(abs(minor), 10**digits)
+    fraction = f".{rest:0{digits}d}" if digits else ""
+    return f"{'-' if minor < 0 else ''}{whole:,}{fraction}" + (f" {currency}" if currency else "")
 
 
 def plain(value: object) -> str:
