@@ -1,4 +1,4 @@
-"""One approval as a person sees it: the exact call, what it would change, why it asks, and the answers they may give."""
+"""One approval as a person sees it: the exact call, what it would change, why it asks, and what may be answered."""
 
 from __future__ import annotations
 
@@ -63,8 +63,6 @@ class Card:
     """The answer just given, when it was not taken."""
     context: Context | None = None
     """None once it is closed."""
-    case: Execution | None = None
-    """The case it belongs to, where the page does not show that already."""
 
     @property
     def open(self) -> bool:
@@ -79,10 +77,6 @@ class Card:
 
     def takes(self, answer: str) -> bool:
         return self.open and self.bar is None and answer in self.approval.allowed
-
-    @property
-    def reject_codes(self) -> Mapping[RejectCode, str]:
-        return REJECT_CODES
 
 
 async def card_of(

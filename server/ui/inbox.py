@@ -108,6 +108,7 @@ async def inbox_page(
 ) -> Response:
     """The whole page. `results`: what came of answers that were just given together."""
     view = await _listed(service, actor, asked or Filter())
+    del view["chosen"]
     found: list[Approval] = [approval for approval, _ in view["listed"]]
     first = next((a for a in found if a.approval_id == chosen), found[0] if found else None)
     return await page(
@@ -131,7 +132,6 @@ async def _listed(service: Service, actor: Actor, asked: Filter) -> dict[str, An
     if asked.whose is Whose.MINE and not asked.narrows:
         others = await service.inbox.page(actor, Wanted(mine=False), SHOWN)
     return {
-        "actor": actor,
         "asked": asked,
         "listed": [(a, why_not(actor, a)) for a in found[:SHOWN]],
         "more": len(found) > SHOWN,

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 
+from casework.approval import REJECT_CODES
 from server.ui import text
 
 environment = Environment(
@@ -30,7 +31,7 @@ environment.filters.update(
     exact=text.exact,
     duration=text.duration,
 )
-environment.globals.update(ago=text.ago)
+environment.globals.update(ago=text.ago, reject_codes=REJECT_CODES)
 
 
 def by_htmx(request: Request) -> bool:

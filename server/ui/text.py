@@ -20,30 +20,9 @@ DECEIVING = re.compile(
     "|(?<=[\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f])"
 )
 BRIEF_CHARS = 160
-MINOR_DIGITS = {
-    **dict.fromkeys(
-        [
-            "BIF",
-            "CLP",
-            "DJF",
-            "GNF",
-            "ISK",
-            "JPY",
-            "KMF",
-            "KRW",
-            "PYG",
-            "RWF",
-            "UGX",
-            "VND",
-            "VUV",
-            "XAF",
-            "XOF",
-            "XPF",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
-}
+NO_DIGITS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+THREE_DIGITS = "BHD IQD JOD KWD LYD OMR TND"
+MINOR_DIGITS = {**dict.fromkeys(NO_DIGITS.split(), 0), **dict.fromkeys(THREE_DIGITS.split(), 3)}
 """Decimal digits of currencies that do not have two, by ISO 4217."""
 
 
@@ -123,7 +102,7 @@ def usd(microusd: int) -> str:
 def ago(at: datetime, now: datetime) -> str:
     """`3 min ago`, `in 2 d 4 h`."""
     apart = now - at
-    if abs(apart) < timedelta(seconds=5):
+    if abs(apart) < timedelta(seconds=10):
         return "just now"
     text = duration(abs(apart))
     return f"{text} ago" if apart > timedelta(0) else f"in {text}"
