@@ -143,9 +143,8 @@ class Handing:
             .values(state=ApprovalState.PENDING)  # so that the next statement closes it like one nobody had decided
         )
         superseded = await supersede_calls(db, row, row.messages, TAKEN_OVER)
-        open_calls = await _open_calls(db, row.execution_id)
-        if open_calls:
-            await db.execute(insert(effects), [_voided(row, call) for call in open_calls])
+        for call in await _open_calls(db, row.execution_id):
+            await db.execute(insert(effects).values(**_voided(row, call)))
         return superseded
 
 
