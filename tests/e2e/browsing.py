@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from axe_core_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from server.service import Service
 from server.up import listen, serving
@@ -55,13 +55,18 @@ class Desk:
         )
         context.set_default_timeout(20_000)
         page = await context.new_page()
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         try:
             await sign_in(page, self.web, who)
             yield page
         finally:
             await context.close()
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        """Keep errors, but for answers that refuse: those are told on the page."""
+        if said.type == "error" and "Failed to load resource" not in said.text:
+            self.complaints.append(f"{said.location.get('url')}: {said.text}")
 
     async def start(self, case: dict[str, str], mode: str | None = None) -> str:
         """Start a case; the service's own worker takes it up. Returns its id."""
@@ -124,6 +129,4 @@ async def shoot(page: Page, name: str) -> None:
     """A screenshot of the whole page, when a folder was named."""
     if SHOTS:
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
-        await page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
-
-
+        await page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True, caret="initial")

@@ -71,7 +71,9 @@ async def test_several_are_decided_each_on_what_was_shown_for_it(web: Web) -> No
         said = words(page)
         assert "2 of 4 recorded. 1 of them still needs another person." in said
         assert f"Not recorded: {second['description']} . Already decided: rejected by ben." in said
-        stale = await ada.post("/desk/decisions", data={"type": "approve", "pick": f"{first['approval_id']}:{'0' * 64}"})
+        stale = await ada.post(
+            "/desk/decisions", data={"type": "approve", "pick": f"{first['approval_id']}:{'0' * 64}"}
+        )
         assert "0 of 1 recorded." in words(stale)
         for wrong in ({"type": "approve"}, {"type": "edit", "pick": pick(first)}):
             assert (await ada.post("/desk/decisions", data=wrong)).status_code == 422

@@ -45,7 +45,9 @@ async def stopped_before_its_call(case: Rig) -> UUID:
 
 
 async def paid(case: Rig) -> int:
-    return int(await case.scalar("SELECT count(*) FROM casework.effects WHERE tool = 'issue_refund' AND state = 'done'"))
+    return int(
+        await case.scalar("SELECT count(*) FROM casework.effects WHERE tool = 'issue_refund' AND state = 'done'")
+    )
 
 
 async def test_a_call_that_was_allowed_is_not_made_after_a_person_had_the_case(
