@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Numeric, Row, and_, case, cast, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Numeric, Row, and_, case, cast, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.actor import Actor, Role
@@ -231,14 +231,19 @@ def _mine(actor: Actor) -> ColumnElement[bool]:
     """As `casework.decisions.barred` has it, for the database."""
     if actor.has(Role.SERVICE):
         return literal(False)
-    voted = exists().where(
-        votes.c.approval_id == approvals.c.approval_id,
-        votes.c.digest == approvals.c.digest,
-        votes.c.actor_id == actor.actor_id,
+    # Counted, not asked for existence: the planner would read all votes for that, whoever's.
+    voted: ColumnElement[int] = (
+        select(func.count())
+        .select_from(votes)
+        .where(
+            votes.c.approval_id == approvals.c.approval_id,
+            votes.c.digest == approvals.c.digest,
+            votes.c.actor_id == actor.actor_id,
+        )
+        .correlate(approvals)
+        .scalar_subquery()
     )
-    return and_(
-        approvals.c.role.in_(sorted(actor.roles)), executions.c.requester != actor.actor_id, ~voted.correlate(approvals)
-    )
+    return and_(approvals.c.role.in_(sorted(actor.roles)), executions.c.requester != actor.actor_id, voted == 0)
 
 
 def _voters() -> ColumnElement[int]:

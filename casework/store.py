@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, and_, func, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Text, and_, func, literal_column, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework import audit
@@ -38,8 +38,8 @@ WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(
 GET = "SELECT * FROM casework.executions WHERE execution_id = %s AND tenant = %s"
 
 
-CUSTOMER = executions.c.input["case"]["customer_id"].astext
-"""Whom a case is about, when its workflow says so under this name."""
+CUSTOMER: ColumnElement[str] = literal_column("((casework.executions.input -> 'case') ->> 'customer_id')", Text)
+"""Whom a case is about, when its workflow says so under this name. Written as in its index: parameters do not match."""
 
 
 class Outcome(StrEnum):

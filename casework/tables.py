@@ -37,9 +37,10 @@ def _created() -> Column[object]:
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _listed(name: str, *filters: str | TextClause) -> Index:
+def _listed(name: str, *filters: str | TextClause, where: str | None = None) -> Index:
     """For a list of a tenant's executions by a filter, newest first, in keyset pages."""
-    return Index(name, "tenant", *filters, text("created_at DESC"), text("execution_id DESC"))
+    only = text(where) if where is not None else None
+    return Index(name, "tenant", *filters, text("created_at DESC"), text("execution_id DESC"), postgresql_where=only)
 
 
 executions = Table(
@@ -83,6 +84,7 @@ executions = Table(
     _listed("executions_requester_page_idx", "requester"),
     _listed("executions_specialist_page_idx", "specialist"),
     _listed("executions_customer_page_idx", text("((input -> 'case') ->> 'customer_id')")),
+    _listed("executions_by_hand_idx", where="solved_by IS NOT NULL"),
     Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
 )
 

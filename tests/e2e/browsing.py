@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +126,5 @@ async def grave(page: Page) -> list[str]:
 
 async def shoot(page: Page, name: str) -> None:
     """A screenshot of the whole page, when a folder was named."""
-    if SHOTS:
-        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+    if SHOTS:  # Playwright makes the folder
         await page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True, caret="initial")

@@ -1,4 +1,4 @@
-"""What waits for one person, as the pages ask for it: filters, counts, several decisions at once, previews, the past."""
+"""What waits for one person, as the pages ask for it: filters, counts, several decisions at once, previews."""
 
 from __future__ import annotations
 

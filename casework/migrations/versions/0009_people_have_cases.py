@@ -24,11 +24,11 @@ def upgrade() -> None:
         "messages", sa.Column("kind", sa.Text(), server_default="message", nullable=False), schema="casework"
     )
     for name, what in LISTED.items():
-        op.execute(
-            f"CREATE INDEX {name} ON casework.executions (tenant, ({what}), created_at DESC, execution_id DESC)"
-            if what.startswith("(")
-            else f"CREATE INDEX {name} ON casework.executions (tenant, {what}, created_at DESC, execution_id DESC)"
-        )
+        op.execute(f"CREATE INDEX {name} ON casework.executions (tenant, {what}, created_at DESC, execution_id DESC)")
+    op.execute(
+        "CREATE INDEX executions_by_hand_idx ON casework.executions (tenant, created_at DESC, execution_id DESC) "
+        "WHERE solved_by IS NOT NULL"
+    )
     op.execute("CREATE INDEX approvals_state_page_idx ON casework.approvals (state, expires_at, approval_id)")
     op.execute(
         "CREATE INDEX approvals_decided_idx ON casework.approvals (tool, decided_at DESC) WHERE decided_at IS NOT NULL"
@@ -38,6 +38,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP INDEX casework.approvals_decided_idx")
     op.execute("DROP INDEX casework.approvals_state_page_idx")
+    op.execute("DROP INDEX casework.executions_by_hand_idx")
     for name in LISTED:
         op.execute(f"DROP INDEX casework.{name}")
     op.drop_column("messages", "kind", schema="casework")
