@@ -13,7 +13,7 @@ from casework.actor import Actor, Role
 from casework.approval import Approval, ApprovalState
 from casework.decisions import approvals_query
 from casework.execution import Execution, Status
-from casework.store import CUSTOMER
+from casework.store import customer_column
 from casework.tables import approvals, effects, executions, votes
 
 COUNTED = 99
@@ -187,7 +187,7 @@ class Inbox:
             return None
         theirs = and_(
             executions.c.tenant == execution.tenant,
-            customer == CUSTOMER,
+            customer_column == customer,
             executions.c.execution_id != execution.execution_id,
         )
         cases = select(executions).where(theirs).order_by(executions.c.created_at.desc()).limit(shown)
@@ -243,7 +243,9 @@ def _mine(actor: Actor) -> ColumnElement[bool]:
         .correlate(approvals)
         .scalar_subquery()
     )
-    return and_(approvals.c.role.in_(sorted(actor.roles)), executions.c.requester != actor.actor_id, voted == 0)
+    return and_(
+        approvals.c.role.in_(sorted(actor.roles)), executions.c.requester != actor.actor_id, voted.bool_op("=")(0)
+    )
 
 
 def _voters() -> ColumnElement[int]:

@@ -38,7 +38,7 @@ WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(
 GET = "SELECT * FROM casework.executions WHERE execution_id = %s AND tenant = %s"
 
 
-CUSTOMER: ColumnElement[str] = literal_column("((casework.executions.input -> 'case') ->> 'customer_id')", Text)
+customer_column: ColumnElement[str] = literal_column("((casework.executions.input -> 'case') ->> 'customer_id')", Text)
 """Whom a case is about, when its workflow says so under this name. Written as in its index: parameters do not match."""
 
 
@@ -142,7 +142,7 @@ class Store:
         wanted = {"status": status, "workflow": workflow, "requester": requester, "specialist": specialist}
         where += [executions.c[name] == value for name, value in wanted.items() if value is not None]
         if customer is not None:
-            where.append(customer == CUSTOMER)
+            where.append(customer_column == customer)
         if outcome is not None:
             where += OUTCOMES[outcome]
         if since is not None:

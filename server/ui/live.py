@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from casework.actor import Actor
 from casework.execution import Execution
@@ -35,10 +36,19 @@ Marks = dict[str, str]
 
 
 @router.get("/desk/live")
-async def live(service: Live, actor: Person, execution_id: UUID | None = None) -> EventStream:
-    """Raises NotFound for a case that is not there, or not theirs to see."""
-    seen = await _marks(service, actor, execution_id)
-    return EventStream(_changes(service, actor, execution_id, seen))
+async def live(
+    service: Live,
+    actor: Person,
+    execution_id: UUID | None = None,
+    mark: Annotated[str, Query(max_length=64)] = "",
+    seq: Annotated[str, Query(max_length=20)] = "",
+) -> EventStream:
+    """`mark`, `seq`: what the page was drawn with; what has changed since then is told at once.
+
+    Raises NotFound for a case that is not there, or not theirs to see.
+    """
+    await _marks(service, actor, execution_id)
+    return EventStream(_changes(service, actor, execution_id, {"inbox": mark, "case": seq}))
 
 
 async def _changes(service: Service, actor: Actor, execution_id: UUID | None, seen: Marks) -> AsyncGenerator[str]:
@@ -47,13 +57,12 @@ async def _changes(service: Service, actor: Actor, execution_id: UUID | None, se
     clock = asyncio.get_running_loop().time
     ends_at = clock() + LIFETIME_S
     yield RECONNECT
-    # Whatever happened between drawing the page and here: let it look once.
-    yield "".join(block(topic, mark) for topic, mark in seen.items())
     with ExitStack() as ears:
         ear = ears.enter_context(listener.attend(None))
         speech = ears.enter_context(listener.attend(execution_id, tokens=True)) if execution_id else None
         if speech is not None:
             speech.news = ear.news
+        ear.news.set()  # for what happened between drawing the page and here
         while not listener.closed and clock() < ends_at:
             heard = await listener.news(ear, heartbeat_s)
             for token in speech.take_tokens() if speech is not None else ():
@@ -62,11 +71,11 @@ async def _changes(service: Service, actor: Actor, execution_id: UUID | None, se
                 marks = await _marks(service, actor, execution_id)
             except DATABASE_AWAY as error:
                 log.warning("live.database_away", error=type(error).__name__)
-                marks = seen
+                marks = {}
             for topic in marks:
                 if marks[topic] != seen[topic]:
                     yield block(topic, marks[topic])
-            seen = marks
+            seen = {**seen, **marks}
             if heard:
                 await asyncio.sleep(PAUSE_S)
             else:

@@ -125,4 +125,5 @@
     }
   });
   together();
+  document.querySelector(".nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 })();
