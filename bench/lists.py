@@ -30,11 +30,10 @@ from bench.service import CONFIG
 from casework.actor import Actor, Role
 from casework.approval import ApprovalState
 from casework.embedded import embedded_postgres
-from casework.execution import Status
+from casework.execution import Outcome, Status
 from casework.inbox import Wanted
 from casework.migrate import migrate
 from casework.settings import Settings
-from casework.store import Outcome
 from server.jobs import Worker
 from server.service import Service, open_service
 

@@ -25,6 +25,16 @@ class Status(StrEnum):
 OVER = frozenset({Status.SUCCEEDED, Status.ESCALATED, Status.FAILED, Status.CANCELLED})
 
 
+class Outcome(StrEnum):
+    """How a case ended, and through whom."""
+
+    BY_AGENTS = "by_agents"
+    BY_A_PERSON = "by_a_person"
+    WITH_PEOPLE = "with_people"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class Mode(StrEnum):
     """How far agents go alone in a workflow."""
 

@@ -11,8 +11,8 @@ from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework.approval import ApprovalState
-from casework.execution import Status
-from casework.store import OUTCOMES, Outcome
+from casework.execution import Outcome, Status
+from casework.store import OUTCOMES
 from casework.tables import approvals, executions
 
 BY_PEOPLE = (

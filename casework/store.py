@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +20,7 @@ from casework.actor import Actor
 from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
-from casework.execution import OVER, Event, Execution, Mode, Status
+from casework.execution import OVER, Event, Execution, Mode, Outcome, Status
 from casework.journal import NOTICE, STORY, NewEvent, story_of, write_events
 from casework.resources import Pool
 from casework.tables import approvals, events, executions
@@ -40,16 +39,6 @@ GET = "SELECT * FROM casework.executions WHERE execution_id = %s AND tenant = %s
 
 customer_column: ColumnElement[str] = literal_column("((casework.executions.input -> 'case') ->> 'customer_id')", Text)
 """Whom a case is about, when its workflow says so under this name. Written as in its index: parameters do not match."""
-
-
-class Outcome(StrEnum):
-    """How a case ended, and through whom."""
-
-    BY_AGENTS = "by_agents"
-    BY_A_PERSON = "by_a_person"
-    WITH_PEOPLE = "with_people"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 OUTCOMES: Mapping[Outcome, list[ColumnElement[bool]]] = {

@@ -8,8 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel
 
-from casework.execution import OVER, Event, Execution, Status
-from casework.store import Outcome
+from casework.execution import OVER, Event, Execution, Outcome, Status
 from server.auth import Live, Reader, Starter
 from server.paging import Cursor, Limit, Named, cursor_of, position_of
 from server.problems import documented

@@ -12,8 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from casework.actor import Actor
-from casework.execution import Status
-from casework.store import Outcome
+from casework.execution import Outcome, Status
 from server.auth import Live, Person
 from server.paging import Cursor, cursor_of, position_of
 from server.service import Service

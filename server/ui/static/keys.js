@@ -125,5 +125,7 @@
     }
   });
   together();
-  document.querySelector(".nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  // By hand: scrollIntoView would also move where the Tab key goes on from.
+  const here = document.querySelector(".nav [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - 60;
 })();
