@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test test-long browser bench lint format lock clean
+.PHONY: run demo test test-long browser soak bench lint format lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run ## start everything on http://127.0.0.1:8000
@@ -21,6 +21,11 @@ browser: ## the Chromium that the desk's tests need, on Debian and Ubuntu
 
 test-long: $(VENV)/dev ## workers killed, frozen and cut off at every point of a case
 	$(BIN)/pytest -m long
+	$(BIN)/python -m tests.soak --seconds 60
+
+SECONDS ?= 180
+soak: $(VENV)/dev ## kill, freeze and cut off a loaded service at random; SECONDS=600 SEED=1 for longer, or once more
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/dev ## the service against its floors and a peer, in one run; QUICK=1 for the short one
 	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(BENCH)

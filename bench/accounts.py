@@ -26,7 +26,7 @@ class Group:
 
     def rss_mb(self) -> float:
         """Resident memory now, in MiB; pages that they share count once for each."""
-        return sum(process.memory_info().rss for process in self._every()) / MB
+        return sum(map(_resident, self._every())) / MB
 
     def _every(self) -> list[psutil.Process]:
         return [each for process in self.processes for each in (process, *process.children(recursive=True))]
@@ -39,8 +39,18 @@ def postgres(data_dir: Path) -> Group:
 
 
 def _used_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return sum((times.user, times.system, times.children_user, times.children_system))
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # it ended since it was listed: from now on its parent counts it
+        return 0.0
+    return float(sum((times.user, times.system, times.children_user, times.children_system)))
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 @dataclass(frozen=True)

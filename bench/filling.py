@@ -36,10 +36,10 @@ FROM (
 ) story, LATERAL (SELECT status IN ('succeeded', 'escalated', 'failed', 'cancelled') AS over) ended"""
 
 APPROVALS = """
-INSERT INTO casework.approvals (approval_id, execution_id, interrupt_id, graph_version, node, tool, tool_call_id, args,
-    digest, description, reasons, role, votes_needed, allowed, state, decision, decided_by, decided_at, applied_at,
-    expires_at, created_at)
-SELECT gen_random_uuid(), execution_id, md5(execution_id::text), 'v1', 'handle_call', 'refund', 'call_1',
+INSERT INTO casework.approvals (approval_id, execution_id, tenant, interrupt_id, graph_version, node, tool,
+    tool_call_id, args, digest, description, reasons, role, votes_needed, allowed, state, decision, decided_by,
+    decided_at, applied_at, expires_at, created_at)
+SELECT gen_random_uuid(), execution_id, tenant, md5(execution_id::text), 'v1', 'handle_call', 'refund', 'call_1',
     '{"order_id": "O-5042", "amount_minor": 3490, "reason": "damaged"}', md5(execution_id::text),
     'Refund 34.90 EUR of order O-5042', '["a refund above 20 EUR"]', 'approver', 1, '["approve", "edit", "reject"]',
     CASE WHEN status = 'waiting' THEN 'pending' WHEN random() < 0.1 THEN 'rejected' ELSE 'approved' END,

@@ -46,9 +46,12 @@ async def load(one: Callable[[], Awaitable[object]], callers: int, executions: i
 
     gc.collect()
     gc.freeze()  # so that no pause of this process's is taken for the service's
-    measured = meter()
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    return Load(executions, sorted(took), measured.read())
+    try:
+        measured = meter()
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        return Load(executions, sorted(took), measured.read())
+    finally:
+        gc.unfreeze()  # what is measured in this process has its pauses
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -65,16 +65,25 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="these sections")
     parser.add_argument("--workers", type=int, default=0, help="`casework api` and so many workers; 0: `casework up`")
     parser.add_argument("--concurrency", type=int, default=32, help="executions at once, all workers together")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="environment of the service")
+    parser.add_argument(
+        "--set", nargs="+", type=_setting, default=[], metavar="NAME=VALUE", help="environment of the service"
+    )
     parser.add_argument("--peer-jobs", type=int, help="runs at once in langgraph dev; its own default unless given")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser.parse_args()
 
 
+def _setting(pair: str) -> tuple[str, str]:
+    name, sign, value = pair.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{pair!r}: write NAME=VALUE")
+    return name, value
+
+
 def main() -> None:
     asked = _asked()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything started is stopped
-    layout = Layout(asked.workers, asked.concurrency, dict(pair.split("=", 1) for pair in asked.set))
+    layout = Layout(asked.workers, asked.concurrency, dict(asked.set))
     sizes = QUICK if asked.quick else Sizes()
     wanted = asked.only or (QUICK_SECTIONS if asked.quick else list(SECTIONS))
     figures = measure(wanted, asked.repeats or (1 if asked.quick else 3), sizes, layout, asked.peer_jobs)

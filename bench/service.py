@@ -107,7 +107,10 @@ def _started(log: Path, command: str, ready: str, data_dir: Path, layout: Layout
         yield psutil.Process(popen.pid)
     finally:
         popen.terminate()
-        popen.wait(STOP_TIMEOUT_S)
+        try:
+            popen.wait(STOP_TIMEOUT_S)
+        finally:
+            popen.kill()  # nothing, once it has ended
 
 
 def _keys(settings: Settings, database_url: str) -> tuple[str, str]:

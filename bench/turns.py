@@ -65,11 +65,11 @@ class Conversations:
             raise RuntimeError("a new execution could not be claimed")
         return leg
 
-    async def turns(self, leg: Leg, first: int, last: int, measured: Sequence[range]) -> dict[int, Turn]:
-        """Run turns `first` to `last`; those within `measured`, by number."""
+    async def turns(self, leg: Leg, last: int, measured: Sequence[range] = ()) -> dict[int, Turn]:
+        """Run turns 1 to `last`; those within `measured`, by number."""
         found = {}
         thread = str(leg.execution.execution_id)
-        for number in range(first, last + 1):
+        for number in range(1, last + 1):
             wanted = any(number in window for window in measured)
             before = await self._written(thread) if wanted else 0
             began = time.perf_counter()
@@ -83,7 +83,7 @@ class Conversations:
 
     async def first(self) -> Turn:
         """The first turn of a new conversation."""
-        return (await self.turns(await self.begin(), 1, 1, [range(1, 2)]))[1]
+        return (await self.turns(await self.begin(), 1, [range(1, 2)]))[1]
 
     async def loading_ms(self, leg: Leg) -> float:
         """How long reading the conversation takes; a turn does it once, and so does whoever resumes or shows it."""
@@ -125,10 +125,10 @@ async def growth(data_dir: Path, database_url: str, at: Sequence[int]) -> dict[s
     figures: dict[str, float] = {}
     async with open_service(settings, database_url) as service:
         conversations = Conversations(service)
-        await conversations.turns(await conversations.begin(), 1, PERIOD, [])  # warm
+        await conversations.turns(await conversations.begin(), PERIOD)  # warm
         firsts = [await conversations.first() for _ in range(FRESH)]
         long = await conversations.begin()
-        turns = await conversations.turns(long, 1, windows[-1][-1], windows)
+        turns = await conversations.turns(long, windows[-1][-1], windows)
         figures[f"turn {windows[-1][-1]}, ms to load its state"] = await conversations.loading_ms(long)
         firsts += [await conversations.first() for _ in range(FRESH)]
     first_ms = figures["turn 1, ms"] = median(turn.ms for turn in firsts)

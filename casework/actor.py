@@ -14,7 +14,7 @@ class Role(StrEnum):
     APPROVER = "approver"
     """Decides approvals."""
     ADMIN = "admin"
-    """Manages keys and people; may not approve unless also an approver."""
+    """Manages keys, people and webhooks; may not approve unless also an approver."""
     SERVICE = "service"
     """A machine that starts executions; never decides anything."""
 

@@ -6,12 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.approval import canonical
+from casework.resources import driver_of
 from casework.tables import audit, audit_head
+
+HEAD = "SELECT seq, hash FROM casework.audit_head WHERE tenant = %s FOR UPDATE"
+BEGIN = "INSERT INTO casework.audit_head (tenant, seq, hash) VALUES (%s, 0, '') ON CONFLICT DO NOTHING"
+APPEND = """WITH head AS (
+    UPDATE casework.audit_head SET seq = %(seq)s, hash = %(hash)s WHERE tenant = %(tenant)s)
+INSERT INTO casework.audit (tenant, seq, prev, hash, body)
+VALUES (%(tenant)s, %(seq)s, %(prev)s, %(hash)s, %(body)s)"""
 
 
 def _chain(prev: str, body: str) -> str:
@@ -20,12 +27,15 @@ def _chain(prev: str, body: str) -> str:
 
 async def append(db: AsyncConnection, tenant: str, **body: Any) -> None:
     """Add one line. Call it last: the tenant's head row is locked until the transaction ends."""
-    await db.execute(upsert(audit_head).values(tenant=tenant, seq=0, hash="").on_conflict_do_nothing())
-    head = (await db.execute(select(audit_head).where(audit_head.c.tenant == tenant).with_for_update())).one()
+    driver = await driver_of(db)
+    head = await (await driver.execute(HEAD, (tenant,))).fetchone()
+    if head is None:  # the tenant's first line
+        await driver.execute(BEGIN, (tenant,))
+        head = await (await driver.execute(HEAD, (tenant,))).fetchone() or (0, "")
+    seq, prev = head
     line = canonical(body)
-    link = _chain(head.hash, line)
-    await db.execute(insert(audit).values(tenant=tenant, seq=head.seq + 1, prev=head.hash, hash=link, body=line))
-    await db.execute(update(audit_head).where(audit_head.c.tenant == tenant).values(seq=head.seq + 1, hash=link))
+    written = {"tenant": tenant, "seq": seq + 1, "prev": prev, "hash": _chain(prev, line), "body": line}
+    await driver.execute(APPEND, written)
 
 
 @dataclass(frozen=True)

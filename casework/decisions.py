@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import jsonschema
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework import audit
@@ -44,7 +45,8 @@ from casework.errors import (
 )
 from casework.execution import Status
 from casework.faults import fault
-from casework.journal import NewEvent, write_events
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
+from casework.outbox import TOLD, told_of
 from casework.resources import driver_of
 from casework.store import close
 from casework.tables import approvals, executions, votes
@@ -72,6 +74,29 @@ class Revision:
     reasons: list[str]
     votes: int
     """People still needed; 0 when the policies would let these arguments pass alone, so the edit itself decides."""
+
+
+LOCK = """SELECT 1 FROM casework.executions e JOIN casework.approvals a USING (execution_id)
+WHERE a.approval_id = %s AND e.tenant = %s FOR NO KEY UPDATE OF e"""
+READ = """SELECT a.*, a.expires_at < now() AS overdue, e.requester, e.status
+FROM casework.approvals a JOIN casework.executions e USING (execution_id) WHERE a.approval_id = %s FOR UPDATE OF a"""
+VOTE = """INSERT INTO casework.votes AS vote (approval_id, actor_id, digest)
+VALUES (%(approval)s, %(actor)s, %(digest)s)
+ON CONFLICT (approval_id, actor_id) DO UPDATE SET digest = EXCLUDED.digest, at = now()
+WHERE vote.digest <> EXCLUDED.digest"""
+COUNT = "SELECT count(*) FROM casework.votes WHERE approval_id = %(approval)s AND digest = %(digest)s"
+SETTLE = f"""WITH settled AS (
+    UPDATE casework.approvals
+    SET state = %(state)s, decision = %(decision)s, decided_by = %(by)s, decided_at = now()
+    WHERE approval_id = %(approval)s),
+counted AS (
+    UPDATE casework.executions SET event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp(),
+        wake_at = CASE WHEN status = 'waiting' AND source = 'api' THEN now() ELSE wake_at END,
+        status = CASE WHEN status = 'waiting' AND source = 'api' THEN 'queued' ELSE status END
+    WHERE execution_id = %(execution)s
+    RETURNING execution_id, event_seq, status, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
+SELECT status FROM counted"""
+"""Plain SQL for what every decision does: see docs/benchmarks.md."""
 
 
 class Decisions:
@@ -146,7 +171,8 @@ class Decisions:
     async def expire_due(self, limit: int = 500) -> int:
         """Close approvals whose deadline has passed; their cases go on to a person. Returns how many."""
         due = select(approvals.c.approval_id, executions.c.tenant).join_from(approvals, executions)
-        due = due.where(approvals.c.state == ApprovalState.PENDING, approvals.c.expires_at < func.now()).limit(limit)
+        due = due.where(approvals.c.state == ApprovalState.PENDING, approvals.c.expires_at < func.now())
+        due = due.order_by(approvals.c.expires_at).limit(limit)
         async with self.engine.connect() as db:
             rows = (await db.execute(due)).all()
         closed = 0
@@ -158,39 +184,34 @@ class Decisions:
                     closed += 1
         return closed
 
-    async def _expire(self, db: AsyncConnection, row: Row[Any]) -> None:
+    async def _expire(self, db: AsyncConnection, row: Any) -> None:
         """Never a yes: a tool's call is not made, an unknown one stays unknown, and the case goes to a person."""
         said = "stop" if row.kind == Kind.OUTCOME else "reject"
         decision = {"type": said, "digest": row.digest, "reason": LAPSED}
-        if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
-            await close(db, row.execution_id, Status.ESCALATED, {"error": LAPSED}, [])
         await self._settle(db, row, ApprovalState.EXPIRED, decision, SYSTEM)
+        if row.tool is None:  # only its own graph knows an answer to its question, so there is none to resume with
+            escalated = NewEvent("execution.escalated", {"reason": LAPSED})
+            # Whoever runs it meanwhile has lost it, and cannot write over how it ended.
+            ended = {"error": LAPSED, "fence": executions.c.fence + 1}
+            await close(db, row.execution_id, Status.ESCALATED, ended, [escalated])
 
-    async def _vote(self, db: AsyncConnection, row: Row[Any], actor: Actor) -> None:
-        vote = upsert(votes).values(approval_id=row.approval_id, actor_id=actor.actor_id, digest=row.digest)
-        changed = await db.execute(
-            vote.on_conflict_do_update(
-                index_elements=["approval_id", "actor_id"],
-                set_={"digest": row.digest, "at": func.now()},
-                where=votes.c.digest != row.digest,
-            )
-        )
-        if not changed.rowcount:
+    async def _vote(self, db: AsyncConnection, row: Any, actor: Actor) -> None:
+        driver = await driver_of(db)
+        vote = {"approval": row.approval_id, "actor": actor.actor_id, "digest": row.digest}
+        if not (await driver.execute(VOTE, vote)).rowcount:
             return
-        count = await db.scalar(
-            select(func.count())
-            .select_from(votes)
-            .where(votes.c.approval_id == row.approval_id, votes.c.digest == row.digest)
-        )
+        count = 1
+        if row.votes_needed > 1:
+            (count,) = await (await driver.execute(COUNT, vote)).fetchone() or (0,)
         decision = {"type": "approve", "digest": row.digest}
-        if (count or 0) >= row.votes_needed:
+        if count >= row.votes_needed:
             await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
             return
         voted = {"approval_id": str(row.approval_id), "by": actor.actor_id, "votes": count, "needed": row.votes_needed}
         await write_events(db, row.execution_id, [NewEvent("approval.voted", voted)])
         await _audit(db, row, actor, "vote", row.digest)
 
-    async def _revise(self, db: AsyncConnection, row: Row[Any], actor: Actor, new: Revision) -> None:
+    async def _revise(self, db: AsyncConnection, row: Any, actor: Actor, new: Revision) -> None:
         await db.execute(
             update(approvals)
             .where(approvals.c.approval_id == row.approval_id)
@@ -203,6 +224,9 @@ class Decisions:
                 edited_by=actor.actor_id,
             )
         )
+        # A vote of the editor's own, on the same arguments at an earlier time, would count as another person's.
+        theirs = (votes.c.approval_id == row.approval_id) & (votes.c.actor_id == actor.actor_id)
+        await db.execute(delete(votes).where(theirs))
         edited = {"approval_id": str(row.approval_id), "by": actor.actor_id, "from": row.args, "to": dict(new.args)}
         await write_events(db, row.execution_id, [NewEvent("approval.edited", edited)])
         await _audit(db, row, actor, "edit", new.digest)
@@ -211,28 +235,24 @@ class Decisions:
             await self._settle(db, row, ApprovalState.APPROVED, decision, actor)
 
     async def _settle(
-        self, db: AsyncConnection, row: Row[Any], state: ApprovalState, decision: Mapping[str, Any], actor: Actor
+        self, db: AsyncConnection, row: Any, state: ApprovalState, decision: Mapping[str, Any], actor: Actor
     ) -> None:
         """The final answer: write it, tell the story, and wake the execution if it waits."""
-        await db.execute(
-            update(approvals)
-            .where(approvals.c.approval_id == row.approval_id)
-            .values(state=state, decision=dict(decision), decided_by=actor.actor_id, decided_at=func.now())
-        )
+        driver = await driver_of(db)
         story = {"approval_id": str(row.approval_id), "tool": row.tool, "state": state, "by": actor.actor_id}
-        await write_events(db, row.execution_id, [NewEvent("approval.decided", story)])
-        woken = await db.scalar(
-            update(executions)
-            .where(
-                executions.c.execution_id == row.execution_id,
-                executions.c.status == Status.WAITING,
-                executions.c.source == "api",
-            )
-            .values(status=Status.QUEUED, wake_at=func.now(), updated_at=func.now())
-            .returning(executions.c.execution_id)
-        )
-        if woken is not None:
-            await self.dispatcher.wake(await driver_of(db), row.execution_id)
+        decided = NewEvent("approval.decided", story)
+        settled = {
+            "execution": row.execution_id,
+            "approval": row.approval_id,
+            "state": state,
+            "decision": Jsonb(decision),
+            "by": actor.actor_id,
+            **story_of([decided]),
+            **told_of(row.execution_id, facts_of([decided])),
+        }
+        (status,) = await (await driver.execute(SETTLE, settled)).fetchone() or (None,)
+        if row.status == Status.WAITING and status == Status.QUEUED:
+            await self.dispatcher.wake(driver, row.execution_id)
         named = {"reference": str(decision["reference"])} if "reference" in decision else {}
         await _audit(db, row, actor, state, str(decision.get("digest", row.digest)), **named)
 
@@ -264,29 +284,22 @@ def approvals_query(tenant: str, *where: ColumnElement[bool]) -> Select[Any]:
         .label("votes")
     )
     return (
-        select(approvals, executions.c.workflow, executions.c.tenant, executions.c.requester, voters)
+        select(approvals, executions.c.workflow, executions.c.requester, voters)
         .join_from(approvals, executions)
-        .where(executions.c.tenant == tenant, *where)
+        .where(approvals.c.tenant == tenant, *where)
     )
 
 
-async def _lock(db: AsyncConnection, tenant: str, approval_id: UUID) -> Row[Any]:
+async def _lock(db: AsyncConnection, tenant: str, approval_id: UUID) -> Any:
     """Lock the execution's row, then the approval's, and read both. Raises NotFound."""
-    owner = select(executions.c.execution_id).join_from(approvals, executions)
-    owner = owner.where(approvals.c.approval_id == approval_id, executions.c.tenant == tenant)
-    if await db.scalar(owner.with_for_update(of=executions, key_share=True)) is None:
+    driver = await driver_of(db)
+    if not (await driver.execute(LOCK, (approval_id, tenant))).rowcount:
         raise NotFound(f"there is no approval {approval_id}")
-    query = select(
-        approvals,
-        (approvals.c.expires_at < func.now()).label("overdue"),
-        executions.c.tenant,
-        executions.c.requester,
-    ).join_from(approvals, executions)
-    locked = query.where(approvals.c.approval_id == approval_id).with_for_update(of=approvals)
-    return (await db.execute(locked)).one()
+    read = await driver.cursor(row_factory=namedtuple_row).execute(READ, (approval_id,))
+    return await read.fetchone()
 
 
-def _refuse_closed(row: Row[Any], actor: Actor, answer: Mapping[str, Any]) -> None:
+def _refuse_closed(row: Any, actor: Actor, answer: Mapping[str, Any]) -> None:
     """Raise what fits the closed state, unless it is the same answer by the same person again."""
     if row.decided_by == actor.actor_id and row.decision == dict(answer):
         return
@@ -297,7 +310,7 @@ def _refuse_closed(row: Row[Any], actor: Actor, answer: Mapping[str, Any]) -> No
     raise ApprovalDecided(f"already decided: {row.state} by {row.decided_by}")
 
 
-def _check_rights(actor: Actor, row: Row[Any], answer: Answer) -> None:
+def _check_rights(actor: Actor, row: Any, answer: Answer) -> None:
     bar = barred(actor, Role(row.role), row.requester)
     if bar is not None:
         raise NotAllowed(bar)
@@ -309,7 +322,7 @@ def _check_rights(actor: Actor, row: Row[Any], answer: Answer) -> None:
         raise NotAllowed("whoever edited the arguments may not be the one to approve them")
 
 
-def _check_message(row: Row[Any], message: Any) -> None:
+def _check_message(row: Any, message: Any) -> None:
     """A foreign graph's question takes what its schema says; a tool's takes text."""
     schema = row.response_schema or ({"type": "string", "minLength": 1} if row.tool is not None else {})
     try:
@@ -324,7 +337,7 @@ def _need(revision: Revision | None) -> Revision:
     return revision
 
 
-async def _audit(db: AsyncConnection, row: Row[Any], actor: Actor, what: str, digest: str, **more: str) -> None:
+async def _audit(db: AsyncConnection, row: Any, actor: Actor, what: str, digest: str, **more: str) -> None:
     await audit.append(
         db,
         row.tenant,

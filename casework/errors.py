@@ -8,7 +8,9 @@
     ├── OutcomeUnknown           a person: nobody knows whether the effect happened
     ├── WorkerSignal             the worker: it stops this run and writes nothing more
     │   ├── LostLease
-    │   └── CancelRequested
+    │   ├── CancelRequested
+    │   ├── RunTimedOut
+    │   └── RunAbandoned
     ├── CallerError              the caller of the API or a page (4xx)
     │   ├── NotSignedIn (401)  NotAllowed (403)  NotFound (404)
     │   ├── InputInvalid (422)
@@ -29,12 +31,14 @@ from __future__ import annotations
 
 import inspect
 
+from casework.secrecy import redacted
+
 
 class CaseworkError(Exception):
     """Something in Casework went wrong."""
 
     def __init__(self, message: str | None = None) -> None:
-        self.message = message or inspect.cleandoc(self.__doc__ or type(self).__name__)
+        self.message = redacted(message or inspect.cleandoc(self.__doc__ or type(self).__name__))
         super().__init__(self.message)
 
 
@@ -73,6 +77,14 @@ class LostLease(WorkerSignal):
 
 class CancelRequested(WorkerSignal):
     """The execution was cancelled. No further effect may begin."""
+
+
+class RunTimedOut(WorkerSignal):
+    """The run took longer than CASEWORK_RUN_TIMEOUT allows, and was stopped."""
+
+
+class RunAbandoned(WorkerSignal):
+    """No try of this run came to an end: their workers were killed, or froze."""
 
 
 class CallerError(CaseworkError):

@@ -88,6 +88,8 @@ class Execution(BaseModel):
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None = None
+    pruned_at: datetime | None = None
+    """When its working memory, the checkpoints, was deleted: it can be read, and not be taken up again."""
 
 
 class Event(BaseModel):

@@ -43,11 +43,15 @@ POINTS: Mapping[str, str] = {
     "before_finish": "the graph waits or has ended; the execution's row still says running",
     "inside_finish": "the end of a leg that waits, or was overtaken, is written; its transaction has not committed",
     "after_finish": "the end of the leg is committed; the queue's job is still there",
+    "inside_create": "an execution and its wake-up are written; their transaction has not committed",
+    "after_create": "an execution and its wake-up are committed; whoever started it has no answer",
     "inside_decision": "a decision and its wake-up are written; their transaction has not committed",
     "inside_message": "a message and what it set going are written; their transaction has not committed",
     "after_message": "a message is committed; whoever sent it has no answer",
     "after_reading": "an agent has read messages; nothing of that is saved",
     "after_decision": "a decision and its wake-up are committed; whoever decided has no answer",
+    "before_post": "a webhook's message is claimed; nothing is sent",
+    "after_post": "a webhook's receiver has answered; what it said is not recorded",
 }
 """Every point, and how things stand when it is passed."""
 

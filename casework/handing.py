@@ -27,7 +27,7 @@ from casework.journal import NewEvent, write_events
 from casework.messages import MessageKind, insert_message, supersede_calls
 from casework.resources import driver_of
 from casework.store import close, lock_row, read_execution
-from casework.tables import approvals, effects, events, executions, runs
+from casework.tables import approvals, effects, events, executions
 
 TAKEN_OVER = "a person took the case over"
 """Why what the agents still wanted is not done any more."""
@@ -76,8 +76,8 @@ class Handing:
             _refuse_taking(row)
             await _refuse_in_doubt(db, execution_id)
             superseded = await self._withdraw(db, row)
-            if row.status == Status.RUNNING:
-                await _end_run(db, execution_id)
+            if row.status == Status.RUNNING:  # a higher fence lets whoever runs it write nothing more
+                await _set(db, execution_id, fence=executions.c.fence + 1)
             outcome = {"status": Status.ESCALATED, "reason": f"{actor.actor_id} took it over: {reason}", "summary": ""}
             taken = NewEvent("case.taken_over", {"by": actor.actor_id, "reason": reason})
             values = {"owner": actor.actor_id, "result": {"outcome": outcome}, "solved_by": None, "error": None}
@@ -194,16 +194,6 @@ async def _refuse_in_doubt(db: AsyncConnection, execution_id: UUID) -> None:
     )
     if await db.scalar(select(begun | asked)):
         raise CallUnderWay
-
-
-async def _end_run(db: AsyncConnection, execution_id: UUID) -> None:
-    """Take the lease from whoever runs it: a higher fence lets them write nothing more."""
-    await _set(db, execution_id, fence=executions.c.fence + 1)
-    await db.execute(
-        update(runs)
-        .where(runs.c.execution_id == execution_id, runs.c.status == Status.RUNNING)
-        .values(status=Status.ESCALATED, error=TAKEN_OVER, finished_at=func.now())
-    )
 
 
 async def _open_calls(db: AsyncConnection, execution_id: UUID) -> list[Mapping[str, Any]]:

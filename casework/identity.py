@@ -30,7 +30,8 @@ ABSENT = bytes(32)
 """Compared with when there is no such key, so that unknown and wrong keys take alike."""
 
 LIVE = """SELECT key_id, hmac, actor_id, tenant, roles,
-    last_used_at IS NULL OR last_used_at < now() - %(noted_every)s AS unused_lately
+    (last_used_at IS NULL OR last_used_at < now() - %(noted_every)s)
+        AND current_setting('transaction_read_only') = 'off' AS to_note
 FROM casework.api_keys JOIN casework.actors USING (tenant, actor_id)
 WHERE key_id = %(key_id)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"""
 USED = "UPDATE casework.api_keys SET last_used_at = now() WHERE key_id = %(key_id)s"
@@ -137,7 +138,7 @@ class Identity:
             return await found.fetchone()
 
     async def _holder(self, row: dict[str, Any]) -> Actor:
-        if row["unused_lately"]:
+        if row["to_note"]:
             async with self.pool.connection() as db:
                 await db.execute(USED, {"key_id": row["key_id"]})
         return Actor(actor_id=row["actor_id"], tenant=row["tenant"], roles=frozenset(map(Role, row["roles"])))

@@ -121,7 +121,7 @@ class Inbox:
         """Tools that are asked about just now."""
         query = select(approvals.c.tool).distinct().join_from(approvals, executions)
         query = query.where(
-            executions.c.tenant == tenant, approvals.c.state == ApprovalState.PENDING, approvals.c.tool.is_not(None)
+            approvals.c.tenant == tenant, approvals.c.state == ApprovalState.PENDING, approvals.c.tool.is_not(None)
         )
         async with self.engine.connect() as db:
             return sorted((await db.scalars(query)).all())
@@ -131,7 +131,7 @@ class Inbox:
         open_ = (
             select(approvals.c.approval_id, approvals.c.digest, _voters().label("voters"), _mine(actor).label("mine"))
             .join_from(approvals, executions)
-            .where(executions.c.tenant == actor.tenant, approvals.c.state == ApprovalState.PENDING)
+            .where(approvals.c.tenant == actor.tenant, approvals.c.state == ApprovalState.PENDING)
             .order_by(approvals.c.expires_at, approvals.c.approval_id)
             .limit(4 * COUNTED)
         )
@@ -156,9 +156,8 @@ class Inbox:
         amount = approval.args.get("amount_minor")
         decided = (
             select(approvals, AMOUNT.label("amount"))
-            .join_from(approvals, executions)
             .where(
-                executions.c.tenant == approval.tenant,
+                approvals.c.tenant == approval.tenant,
                 approvals.c.tool == approval.tool,
                 approvals.c.decided_at.is_not(None),
                 approvals.c.state.in_(DECIDED),

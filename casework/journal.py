@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.errors import LostLease, NotFound
+from casework.outbox import Fact, fact_of, tell
 from casework.plain import plain
 from casework.resources import driver_of
 from casework.tables import executions
@@ -79,7 +80,7 @@ async def hold_fence(db: AsyncConnection, execution_id: UUID, fence: int) -> Non
 async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[NewEvent]) -> None:
     """Number and insert events in the caller's transaction, which holds the execution's row from here on.
 
-    Whoever listens to the execution is told when it commits.
+    Whoever listens to the execution is told when it commits, and so are the webhooks that asked for what it says.
     """
     if not new:
         return
@@ -87,6 +88,9 @@ async def write_events(db: AsyncConnection, execution_id: UUID, new: Sequence[Ne
     written = await connection.execute(WRITE, {"execution": execution_id, **story_of(new)})
     if not written.rowcount:
         raise NotFound(f"execution {execution_id} does not exist")
+    facts = facts_of(new)
+    if facts:
+        await tell(connection, execution_id, facts)
 
 
 def story_of(new: Sequence[NewEvent]) -> dict[str, Any]:
@@ -96,3 +100,8 @@ def story_of(new: Sequence[NewEvent]) -> dict[str, Any]:
         "event_types": [event.type for event in new],
         "event_data": [json.dumps(event.data, ensure_ascii=False, default=str) for event in new],
     }
+
+
+def facts_of(new: Sequence[NewEvent]) -> list[Fact]:
+    """What of these webhooks may be told."""
+    return [fact for event in new if (fact := fact_of(event.type, event.data)) is not None]

@@ -6,25 +6,28 @@ Lock order, always: execution row, approval row, audit head.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework.dispatch import Dispatcher
 from casework.errors import LostLease
 from casework.execution import OVER, Execution, Status
 from casework.faults import fault
-from casework.journal import NOTICE, STORY, NewEvent, hold_fence, story_of, write_events
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, hold_fence, story_of, write_events
 from casework.messages import supersede_calls
+from casework.outbox import TOLD, told_of
 from casework.plain import plain
 from casework.resources import Pool, driver_of
-from casework.tables import approvals, effects, executions, runs
+from casework.store import drop_questions, has_open_effects
+from casework.stranded import leave_unknown
+from casework.tables import approvals, executions, runs
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Ending:
 
 
 TOTALS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
+AT_ONCE = frozenset({Status.SUCCEEDED, Status.ESCALATED})
+"""What a leg most often ends in. No other ending has anything to look for, unless a message came meanwhile."""
 KEPT = (*TOTALS, "messages_read")
 """Columns that an ending without them leaves as they are."""
 
@@ -104,28 +109,29 @@ SELECT *, {NOTICE} FROM counted, leg"""
 LOOK = """SELECT cancel_requested, EXISTS (
     SELECT 1 FROM casework.approvals a WHERE a.execution_id = e.execution_id
         AND decision IS NOT NULL AND applied_at IS NULL AND interrupt_id = ANY(%(pending)s)) AS decided, messages
-FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s FOR NO KEY UPDATE"""
+FROM casework.executions e WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
+FOR NO KEY UPDATE"""
 
 QUESTION = (
-    "execution_id, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, doubt, "
-    "description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
+    "execution_id, tenant, approval_id, interrupt_id, graph_version, node, kind, tool, tool_call_id, args, digest, "
+    "doubt, description, reasons, role, votes_needed, allowed, response_schema, specialist, thought, expires_at"
 )
 ASK = f"""INSERT INTO casework.approvals ({QUESTION})
 SELECT {QUESTION} FROM jsonb_populate_recordset(NULL::casework.approvals, %s)
-ON CONFLICT DO NOTHING RETURNING description, kind"""
+ON CONFLICT DO NOTHING RETURNING approval_id, description, kind"""
 
 END = f"""WITH fence AS MATERIALIZED (
     SELECT execution_id FROM casework.executions
-    WHERE execution_id = %(execution)s AND fence = %(fence)s
-        AND (%(status)s <> 'succeeded' OR cancel_requested OR messages <= COALESCE(%(messages_read)s::int, messages))
+    WHERE execution_id = %(execution)s AND fence = %(fence)s AND status = 'running'
+        AND (%(status)s = 'cancelled' OR NOT cancel_requested)
+        AND (%(status)s <> 'succeeded' OR messages <= COALESCE(%(messages_read)s::int, messages))
+        AND NOT (%(over)s AND EXISTS (
+            SELECT 1 FROM casework.approvals WHERE execution_id = %(execution)s AND state = 'pending'))
     FOR NO KEY UPDATE),
 applied AS (
     UPDATE casework.approvals a SET applied_at = now() FROM fence
     WHERE a.execution_id = fence.execution_id AND decision IS NOT NULL AND applied_at IS NULL
         AND interrupt_id <> ALL(%(pending)s)),
-superseded AS (
-    UPDATE casework.approvals a SET state = 'superseded' FROM fence
-    WHERE a.execution_id = fence.execution_id AND state = 'pending' AND %(over)s),
 ended AS (
     UPDATE casework.runs SET status = %(status)s, error = %(error)s, finished_at = now() FROM fence
     WHERE run_id = %(run)s),
@@ -135,9 +141,11 @@ counted AS (
         specialist = COALESCE(%(specialist)s, specialist),
         lease_owner = NULL, lease_until = NULL, wake_at = now(), finished_at = CASE WHEN %(over)s THEN now() END,
         event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
-    WHERE execution_id = (SELECT execution_id FROM fence) RETURNING execution_id, event_seq, {NOTICE}), {STORY}
+    WHERE execution_id = (SELECT execution_id FROM fence)
+    RETURNING execution_id, event_seq, tenant, workflow, source, {NOTICE}), {STORY}, {TOLD}
 SELECT 1 FROM counted"""
-"""Changes nothing when the fence is not the execution's, or when it succeeded without having read a message."""
+"""Changes nothing when the leg is not the execution's any more, when it overlooks a cancel or, succeeding, a message,
+or when it is over and something is still asked."""
 
 
 def _end_of(
@@ -146,6 +154,7 @@ def _end_of(
     """Parameters of END."""
     result = ending.result if status is not Status.QUEUED else None
     finished = NewEvent("run.finished", {"run_id": str(leg.run_id), "status": status, "error": ending.error})
+    story = [*ending.events, *told, finished]
     return {
         "execution": leg.execution.execution_id,
         "fence": leg.fence,
@@ -158,19 +167,24 @@ def _end_of(
         "messages_read": ending.messages_read,
         "specialist": ending.specialist,
         **{name: ending.totals.get(name) for name in TOTALS},
-        **story_of([*ending.events, *told, finished]),
+        **story_of(story),
+        **told_of(leg.execution.execution_id, facts_of(story)),
     }
 
 
 async def _ask(
-    db: psycopg.AsyncConnection[Any], execution_id: UUID, questions: Sequence[Mapping[str, Any]]
+    db: psycopg.AsyncConnection[Any], execution: Execution, questions: Sequence[Mapping[str, Any]]
 ) -> list[NewEvent]:
     """Insert approvals; returns the events of those that are new."""
     if not questions:
         return []
-    rows = [{"execution_id": execution_id, **question} for question in questions]
+    owner = {"execution_id": execution.execution_id, "tenant": execution.tenant}
+    rows = [{**owner, **question} for question in questions]
     inserted = await db.execute(ASK, (Jsonb(plain(rows)),))
-    told = [{"description": description, "kind": kind} async for description, kind in inserted]
+    told = [
+        {"approval_id": str(approval_id), "description": description, "kind": kind}
+        async for approval_id, description, kind in inserted
+    ]
     return [NewEvent("approval.requested", row) for row in told]
 
 
@@ -240,27 +254,26 @@ class Legs:
 
     async def has_open_effects(self, execution_id: UUID) -> bool:
         """Whether an effect was begun whose end is not recorded yet."""
-        query = select(effects.c.key).where(effects.c.execution_id == execution_id, effects.c.state == "started")
         async with self.engine.connect() as db:
-            return await db.scalar(query.limit(1)) is not None
+            return await has_open_effects(db, execution_id)
 
     async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
         """End a leg: status, approvals, events, totals and lease in one fenced transaction.
 
-        `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel wins over
-        waiting, a decision that no run has taken up makes the execution runnable again, with its wake-up, and so
-        does a message that nobody has read, unless the case is with people by now.
+        `pending`: interrupt ids still unanswered. Looks for what arrived meanwhile: a cancel that was accepted wins
+        over every other end, a decision that no run has taken up makes the execution runnable again, with its wake-up,
+        and so does a message that nobody has read, unless the case is with people by now.
         Returns the status it ended in. Raises LostLease, and then nothing was written.
         """
         await fault("before_finish")
         status = ending.status
-        if status not in OVER or not await self._end_at_once(leg, ending):
+        if status not in AT_ONCE or not await self._end_at_once(leg, ending):
             status = await self._look_and_end(leg, ending, pending)
         await fault("after_finish")
         return status
 
     async def _end_at_once(self, leg: Leg, ending: Ending) -> bool:
-        """In one statement, as most legs end. False: the lease is lost, or a message came meanwhile."""
+        """In one statement, as most legs end. False: the lease is lost, a message came, or something is asked."""
         async with self.pool.connection() as db:
             done = await db.execute(END, _end_of(leg, ending, ending.status, (), ()))
             return done.rowcount > 0
@@ -273,23 +286,28 @@ class Legs:
             looked = await raw.execute(LOOK, {"execution": execution_id, "fence": leg.fence, "pending": list(pending)})
             row = await looked.fetchone()
             if row is None:
-                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more")
+                raise LostLease(f"execution {execution_id}: fence {leg.fence} is not its fence any more, or it rests")
             cancelled, decided, messages = row
             status, told = ending.status, []
             unread = ending.messages_read is not None and messages > ending.messages_read
-            if status is Status.WAITING and cancelled:
+            if cancelled:
                 status = Status.CANCELLED
             if status is Status.WAITING:
-                told += await _ask(raw, execution_id, ending.questions)
+                told += await _ask(raw, leg.execution, ending.questions)
                 superseded = await supersede_calls(db, leg.execution, messages) if unread else []
                 told += superseded
                 if (decided or superseded) and ending.error is None:
                     status = Status.QUEUED
-            if status is Status.SUCCEEDED and unread and not cancelled:
+            if status is Status.SUCCEEDED and unread:
                 status = Status.QUEUED
             if status is Status.QUEUED:
                 await self.dispatcher.wake(raw, execution_id)
+            if status in OVER:
+                told += await drop_questions(db, execution_id, status)
             await raw.execute(END, _end_of(leg, ending, status, pending, told))
+            if status in (Status.FAILED, Status.CANCELLED):
+                why = f"the execution ended before this was known: {ending.error or status}"
+                await leave_unknown(db, leg.execution.tenant, execution_id, why)
             await fault("inside_finish")
         return status
 
@@ -301,9 +319,9 @@ class Legs:
         execution_id = leg.execution.execution_id
         async with self.engine.begin() as db:
             await hold_fence(db, execution_id, leg.fence)
-            await db.execute(
+            given = await db.execute(
                 update(executions)
-                .where(executions.c.execution_id == execution_id)
+                .where(executions.c.execution_id == execution_id, executions.c.status == Status.RUNNING)
                 .values(
                     status=Status.QUEUED,
                     lease_owner=None,
@@ -312,6 +330,8 @@ class Legs:
                     updated_at=func.now(),
                 )
             )
+            if given.rowcount == 0:
+                raise LostLease(f"execution {execution_id} has come to rest already")
             await db.execute(
                 update(runs)
                 .where(runs.c.run_id == leg.run_id)
@@ -320,6 +340,32 @@ class Legs:
             given_back = NewEvent("run.released", {"run_id": str(leg.run_id), "error": error})
             await write_events(db, execution_id, [given_back])
             await self.dispatcher.wake(await driver_of(db), execution_id, delay)
+
+    async def take_back(self, leg: Leg) -> Leg:
+        """Raise the fence of a leg of one's own: what goes on of it, though it was stopped, can write nothing more.
+
+        Raises LostLease.
+        """
+        async with self.engine.begin() as db:
+            await hold_fence(db, leg.execution.execution_id, leg.fence)
+            mine = (executions.c.execution_id == leg.execution.execution_id, executions.c.status == Status.RUNNING)
+            raised = update(executions).where(*mine).values(fence=executions.c.fence + 1)
+            fence = await db.scalar(raised.returning(executions.c.fence))
+        if fence is None:
+            raise LostLease(f"execution {leg.execution.execution_id} has come to rest already")
+        return replace(leg, fence=fence)
+
+    async def worked(self, execution_id: UUID) -> timedelta:
+        """How long the execution has been at work since it was started or last reopened: all its runs, from the first
+        try of each to its end, or to now."""
+        reopened = select(func.max(runs.c.finished_at)).where(
+            runs.c.execution_id == execution_id, runs.c.status.in_(OVER)
+        )
+        since = func.coalesce(reopened.scalar_subquery(), text("'-infinity'::timestamptz"))
+        spans = func.coalesce(runs.c.finished_at, func.now()) - runs.c.started_at
+        query = select(func.sum(spans)).where(runs.c.execution_id == execution_id, runs.c.started_at >= since)
+        async with self.engine.connect() as db:
+            return await db.scalar(query) or timedelta(0)
 
     async def forgotten(self, older_than: timedelta, limit: int = 500) -> list[UUID]:
         """Executions that should run and that nobody runs: queued for `older_than`, or past their lease."""

@@ -12,30 +12,51 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 
 from casework import journal, tokens
-from casework.resources import KEEPALIVE, Pool
+from casework.resources import Pool
 from casework.telemetry import logger
 
 log = logger(__name__)
 
 DEAF_PAUSE_S = 1.0
 """Between two looks while nothing can be heard, and between two tries to hear again."""
+CHECK_EVERY_S = 10.0
+"""How long nothing is heard before we ask whether the server is still there."""
 TOKENS_KEPT = 64
 """Of what models are saying, for one reader: the newest. A slow reader misses some, and memory stays bounded."""
 
 LISTENING_FOR = timedelta(seconds=10)
 """How long the workers believe an announcement: a process that was killed has them talk to nobody no longer."""
 ANNOUNCE_EVERY_S = LISTENING_FOR.total_seconds() / 3
+WITHDRAW_WITHIN_S = 1.0
+"""How long a stopping process tries to take its announcement back."""
 ANNOUNCE_PAUSE_S = 0.1
 """Between two announcements, however many streams are opened."""
 
 ANNOUNCE = """INSERT INTO casework.listeners (listener_id, executions, until) VALUES (%s, %s, now() + %s)
 ON CONFLICT (listener_id) DO UPDATE SET executions = EXCLUDED.executions, until = EXCLUDED.until"""
 WITHDRAW = "DELETE FROM casework.listeners WHERE listener_id = %s OR until < now()"
+
+
+async def notices(database_url: str, pool: Pool, *channels: str) -> AsyncIterator[psycopg.Notify | None]:
+    """What is notified there, over a connection like the pool's that is never given back.
+
+    First None: nothing is missed from here on. Raises psycopg.Error when the connection is lost.
+    """
+    kwargs: dict[str, Any] = dict(pool.kwargs)  # type: ignore[arg-type]  # it may also be a function; not ours
+    async with await pool.connection_class.connect(database_url, **kwargs) as connection:
+        for channel in channels:
+            await connection.execute(f"LISTEN {channel}".encode())
+        yield None
+        while True:
+            async for notice in connection.notifies(timeout=CHECK_EVERY_S):
+                yield notice
+            await connection.execute("SELECT 1")  # a silence may also be a connection that is dead
 
 
 @dataclass(eq=False)
@@ -112,13 +133,11 @@ class Listener:
         """Hand on what is notified, for ever, over a new connection when one is lost."""
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True, **KEEPALIVE)
-                async with connection:
-                    for channel in (journal.CHANNEL, tokens.CHANNEL):
-                        await connection.execute(f"LISTEN {channel}".encode())
-                    self.hearing = True
-                    self._wake_all()  # for what was notified before
-                    async for notice in connection.notifies():
+                async for notice in notices(self.database_url, self.pool, journal.CHANNEL, tokens.CHANNEL):
+                    if notice is None:
+                        self.hearing = True
+                        self._wake_all()  # for what was notified before
+                    else:
                         self._hand_on(notice)
             except psycopg.Error as error:
                 log.warning("listener.lost", error=type(error).__name__)
@@ -160,7 +179,9 @@ class Listener:
                         await self._wanted.wait()
                 self._wanted.clear()
         finally:
-            await self._tell(WITHDRAW, self._listener_id)
+            with suppress(TimeoutError):  # it runs out by itself
+                async with asyncio.timeout(WITHDRAW_WITHIN_S):
+                    await self._tell(WITHDRAW, self._listener_id)
 
     async def _tell(self, statement: str, *values: object) -> None:
         try:

@@ -194,6 +194,10 @@ def _refuse(row: Row[Any]) -> None:
     if row.cancel_requested or status in (Status.CANCELLED, Status.FAILED):
         ended = "was cancelled" if status is not Status.FAILED else "failed"
         raise ExecutionOver(f"execution {row.execution_id} {ended} and takes no messages: start a new execution")
+    if row.pruned_at is not None:
+        raise ExecutionOver(
+            f"execution {row.execution_id} ended so long ago that its working memory was pruned: start a new execution"
+        )
     if status is not Status.ESCALATED and row.messages - row.messages_read >= MAX_UNREAD:
         raise MessagesUnread(f"{MAX_UNREAD} messages wait to be read; send the next one when some of them were")
 

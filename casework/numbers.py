@@ -71,10 +71,8 @@ class Numbers:
             .where(executions.c.status.in_([*MOVING, Status.ESCALATED]))
             .group_by(executions.c.status)
         )
-        asked = (
-            select(func.count(), func.min(approvals.c.created_at))
-            .join_from(approvals, executions)
-            .where(executions.c.tenant == tenant, approvals.c.state == ApprovalState.PENDING)
+        asked = select(func.count(), func.min(approvals.c.created_at)).where(
+            approvals.c.tenant == tenant, approvals.c.state == ApprovalState.PENDING
         )
         async with self.engine.connect() as db:
             rows = (await db.execute(standing)).all()
@@ -114,14 +112,10 @@ async def _counted(db: AsyncConnection, tenant: str, since: datetime) -> Mapping
 
 async def _decided(db: AsyncConnection, tenant: str, since: datetime) -> tuple[int, float | None]:
     took = func.extract("epoch", approvals.c.decided_at - approvals.c.created_at)
-    query = (
-        select(func.count(), func.percentile_cont(0.5).within_group(took))
-        .join_from(approvals, executions)
-        .where(
-            executions.c.tenant == tenant,
-            approvals.c.decided_at >= since,
-            approvals.c.state.in_(BY_PEOPLE),
-        )
+    query = select(func.count(), func.percentile_cont(0.5).within_group(took)).where(
+        approvals.c.tenant == tenant,
+        approvals.c.decided_at >= since,
+        approvals.c.state.in_(BY_PEOPLE),
     )
     count, seconds = (await db.execute(query)).one()
     return count, seconds

@@ -17,16 +17,12 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from casework.database import RECONNECT_S, impatient, link
+from casework.secrecy import keep_secret
 from casework.settings import Settings
 
 Connection = psycopg.AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
-
-KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-"""A half-open connection is noticed within about 30 s."""
-
-POOL_TIMEOUT_S = 10.0
-"""How long to wait for a connection when all are in use."""
 
 MODEL_CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
 """As the providers' own clients have it."""
@@ -57,25 +53,35 @@ async def open_resources(
     settings: Settings, database_url: str, clock: Callable[[], datetime] = _now
 ) -> AsyncIterator[Resources]:
     """Open the pools on a migrated database; closes them on leaving."""
-    # A process that froze or was cut off in a transaction holds rows that keep others from taking its cases over.
-    idle_ms = int(2 * settings.lease.total_seconds() * 1000)
-    options = {**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={idle_ms}"}
+    keep_secret(settings.secrets(database_url))
+    connections, silence_s = impatient(settings), settings.database_timeout.total_seconds()
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
+        hide_parameters=True,  # an error would quote them: tickets, arguments, keys' hashes
         pool_size=10,
         max_overflow=10,
-        pool_timeout=POOL_TIMEOUT_S,
-        connect_args=options,
+        pool_timeout=silence_s,
+        connect_args={**link(settings), "async_creator_fn": connections.connect},
     )
     event.listen(engine.sync_engine, "checkout", _replace_closed)
+
+    async def check(connection: Connection) -> None:
+        try:
+            await refuse_closed(connection)
+        except psycopg.Error:  # the others are dead too; the pool would find out one by one, with ever longer pauses
+            await pool.drain()
+            raise
+
     pool: Pool = AsyncConnectionPool(
         database_url,
         min_size=1,
         max_size=settings.worker_concurrency + 10,
-        timeout=POOL_TIMEOUT_S,
         open=False,
-        check=refuse_closed,
-        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **options},
+        timeout=silence_s,
+        reconnect_timeout=RECONNECT_S,
+        connection_class=connections,
+        check=check,
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row, **link(settings)},
     )
     async with pool, httpx.AsyncClient(limits=MODEL_CONNECTIONS) as http:
         try:

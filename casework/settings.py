@@ -6,8 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from casework.execution import Mode
 
@@ -28,6 +32,10 @@ class Settings(BaseSettings):
     """Where the embedded database, the sandbox provider's book and generated secrets live."""
     config: Path = Path("langgraph.json")
     """The langgraph.json that lists the workflows."""
+
+    database_timeout: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(seconds=10)
+    """How long one statement may take, waiting for locks included, and how long to wait for a free connection.
+    A server that is silent for 2 s more counts as gone."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -58,10 +66,15 @@ class Settings(BaseSettings):
     """Mode per workflow, e.g. CASEWORK_MODES__SUPPORT=autonomous; copilot when not named."""
     lease: timedelta = timedelta(seconds=30)
     """How long a worker owns an execution without renewing; renewed every quarter of it."""
+    queue: str | None = None
+    """Another queue than Procrastinate in our database, as `module:factory`; docs/scaling.md says how to write one."""
     worker_concurrency: Annotated[int, Field(ge=1, le=200)] = 8
     """Executions one worker process runs at once."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
     """How often a run is tried before its execution fails with the last error."""
+    run_timeout: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=30)
+    """How long one try of a run may take. Past it the run is stopped at its next step, or cut off soon after; the try
+    counts. Longer than the `working_s` of every workflow's limits, which hands the case to a person instead."""
     retry_delay: timedelta = timedelta(seconds=1)
     """Pause before the second attempt; doubled for each one after."""
     approval_deadline: timedelta = timedelta(hours=72)
@@ -69,8 +82,23 @@ class Settings(BaseSettings):
     reconcile_every: timedelta = timedelta(seconds=10)
     """How often executions that should run but have no live lease are woken again."""
 
+    upkeep_every: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=5)
+    """How often one of the workers prunes and tidies."""
+    keep_checkpoints: Annotated[timedelta | None, Field(ge=timedelta(0))] = timedelta(days=30)
+    """How long the working memory of an execution is kept after it ended. None: for ever. What people and auditors
+    read (the execution, its events, approvals, effects, audit lines) always stays."""
+    keep_jobs: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=1)
+    """How long the queue keeps a finished job that its worker did not delete at once."""
+
     stream_heartbeat: timedelta = timedelta(seconds=15)
     """How long a stream of events may be silent before a comment is sent, so that nobody takes it for dead."""
+
+    webhook_private_receivers: bool = False
+    """Whether webhooks may go to this machine (there over http too) and to private networks; else https and public."""
+    webhook_timeout: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(minutes=5))] = timedelta(seconds=20)
+    """How long a receiver may take to answer one message."""
+    keep_deliveries: Annotated[timedelta, Field(ge=timedelta(days=7))] = timedelta(days=30)
+    """How long a message and what came of it are kept; longer than it is tried."""
 
     log_format: Annotated[str, Field(pattern="^(auto|json|console)$")] = "auto"
     """auto: readable when a person watches (stderr is a terminal), else JSON."""
@@ -80,6 +108,27 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refused here, because the driver's own words would quote it, password and all."""
+        if value is not None:
+            url = value.get_secret_value()
+            try:
+                conninfo_to_dict(url)
+                plain = make_url(url).drivername.startswith("postgres") and "@" not in (make_url(url).host or "")
+            except (ProgrammingError, ArgumentError, ValueError):
+                plain = False
+            if not plain:
+                raise ValueError("write it as postgresql://user:password@host/name, with %-codes for signs")
+        return value
+
+    def secrets(self, database_url: str | None = None) -> list[str]:
+        """What must never be written down. `database_url`: the one in use, when it is another."""
+        values = [value.get_secret_value() for value in vars(self).values() if isinstance(value, SecretStr)]
+        urls = [url for url in (database_url, self.database_url and self.database_url.get_secret_value()) if url]
+        return values + [password for url in urls if (password := make_url(url).password)]
 
     @property
     def embedded(self) -> bool:

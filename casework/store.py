@@ -21,16 +21,18 @@ from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
 from casework.execution import OVER, Event, Execution, Mode, Outcome, Status
-from casework.journal import NOTICE, STORY, NewEvent, story_of, write_events
-from casework.resources import Pool
-from casework.tables import approvals, events, executions
+from casework.faults import fault
+from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
+from casework.outbox import TOLD, told_of
+from casework.resources import Connection, Pool, driver_of
+from casework.tables import approvals, effects, events, executions, runs
 
 CREATE = f"""WITH counted AS (
     INSERT INTO casework.executions (execution_id, workflow, graph_version, tenant, requester, status, mode, input,
         idempotency_key, request_hash, event_seq)
     VALUES (%(execution)s, %(workflow)s, %(graph_version)s, %(tenant)s, %(requester)s, 'queued', %(mode)s, %(input)s,
         %(key)s, %(request_hash)s, %(event_count)s)
-    ON CONFLICT (tenant, requester, idempotency_key) DO NOTHING RETURNING *), {STORY}
+    ON CONFLICT (tenant, requester, idempotency_key) DO NOTHING RETURNING *), {STORY}, {TOLD}
 SELECT *, {NOTICE} FROM counted"""
 FIRST = """SELECT * FROM casework.executions
 WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(key)s"""
@@ -78,8 +80,9 @@ class Store:
         """
         request_hash = hashlib.sha256(canonical({"workflow": workflow, "input": input_}).encode()).hexdigest()
         created = NewEvent("execution.created", {"workflow": workflow, "by": actor.actor_id, "mode": mode})
+        execution_id = execution_id or uuid4()
         asked = {
-            "execution": execution_id or uuid4(),
+            "execution": execution_id,
             "workflow": workflow,
             "graph_version": graph_version,
             "tenant": actor.tenant,
@@ -89,16 +92,16 @@ class Store:
             "key": idempotency_key,
             "request_hash": request_hash,
             **story_of([created]),
+            **told_of(execution_id, facts_of([created])),
         }
         async with self.pool.connection() as db, db.transaction():
             row = await (await db.execute(CREATE, asked)).fetchone()
-            if row is not None:
-                await self.dispatcher.wake(db, row["execution_id"])
-                return Execution.model_validate(row), True
-            first = await (await db.execute(FIRST, asked)).fetchone()
-        if first is None or first["request_hash"] != request_hash:
-            raise IdempotencyKeyReused(field="Idempotency-Key")
-        return Execution.model_validate(first), False
+            if row is None:
+                return await _first(db, asked), False
+            await self.dispatcher.wake(db, execution_id)
+            await fault("inside_create")
+        await fault("after_create")
+        return Execution.model_validate(row), True
 
     async def get(self, tenant: str, execution_id: UUID) -> Execution:
         """Raises NotFound for an unknown id and for another tenant's alike."""
@@ -192,10 +195,35 @@ class Store:
                 await db.execute(
                     update(executions).where(executions.c.execution_id == execution_id).values(cancel_requested=True)
                 )
+            elif await has_open_effects(db, execution_id):
+                await self._queue_to_cancel(db, execution_id)
             else:
                 await close(db, execution_id, Status.CANCELLED, {}, [NewEvent("execution.cancelled", {})])
             await audit.append(db, actor.tenant, act="cancel", by=actor.actor_id, execution=str(execution_id))
         return await self.get(actor.tenant, execution_id)
+
+    async def _queue_to_cancel(self, db: AsyncConnection, execution_id: UUID) -> None:
+        """A worker gave it back in the middle of an effect: the next one finds out what came of it, then cancels."""
+        await db.execute(
+            update(executions)
+            .where(executions.c.execution_id == execution_id)
+            .values(cancel_requested=True, status=Status.QUEUED, wake_at=func.now())
+        )
+        await self.dispatcher.wake(await driver_of(db), execution_id)
+
+
+async def has_open_effects(db: AsyncConnection, execution_id: UUID) -> bool:
+    """Whether an effect was begun whose end is not recorded yet."""
+    query = select(effects.c.key).where(effects.c.execution_id == execution_id, effects.c.state == "started")
+    return await db.scalar(query.limit(1)) is not None
+
+
+async def _first(db: Connection, asked: Mapping[str, Any]) -> Execution:
+    """What this idempotency key started before. Raises IdempotencyKeyReused when it was for another request."""
+    row = await (await db.execute(FIRST, asked)).fetchone()
+    if row is None or row["request_hash"] != asked["request_hash"]:
+        raise IdempotencyKeyReused(field="Idempotency-Key")
+    return Execution.model_validate(row)
 
 
 async def read_execution(engine: AsyncEngine, tenant: str, execution_id: UUID) -> Execution:
@@ -225,13 +253,14 @@ async def lock_row(db: AsyncConnection, tenant: str, execution_id: UUID) -> Any:
 async def close(
     db: AsyncConnection, execution_id: UUID, status: Status, values: Mapping[str, Any], new: Sequence[NewEvent]
 ) -> None:
-    """Set the status and free the lease; a final one also supersedes what was still asked."""
+    """Set the status and free the lease; a final one also supersedes what was still asked, and ends the open leg."""
     over = status in OVER
-    if over:
+    superseded = await drop_questions(db, execution_id, status) if over else []
+    if over:  # a leg that was given back to be tried again never will be
         await db.execute(
-            update(approvals)
-            .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
-            .values(state=ApprovalState.SUPERSEDED)
+            update(runs)
+            .where(runs.c.execution_id == execution_id, runs.c.status == Status.RUNNING)
+            .values(status=status, finished_at=func.now())
         )
     await db.execute(
         update(executions)
@@ -246,4 +275,19 @@ async def close(
             **values,
         )
     )
-    await write_events(db, execution_id, new)
+    await write_events(db, execution_id, [*superseded, *new])
+
+
+async def drop_questions(db: AsyncConnection, execution_id: UUID, status: Status) -> list[NewEvent]:
+    """Supersede what is still asked of an execution that ends. Returns what is to be told of it."""
+    dropped = await db.execute(
+        update(approvals)
+        .where(approvals.c.execution_id == execution_id, approvals.c.state == ApprovalState.PENDING)
+        .values(state=ApprovalState.SUPERSEDED)
+        .returning(approvals.c.approval_id, approvals.c.tool)
+    )
+    because = {"reason": f"the execution has ended: {status}"}
+    return [
+        NewEvent("approval.superseded", {"approval_id": str(row.approval_id), "tool": row.tool, **because})
+        for row in dropped
+    ]

@@ -77,15 +77,21 @@ executions = Table(
     _created(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),
+    Column("pruned_at", DateTime(timezone=True)),  # when its checkpoints were deleted
     UniqueConstraint("tenant", "requester", "idempotency_key"),
     _listed("executions_page_idx"),
-    _listed("executions_status_page_idx", "status"),
-    _listed("executions_workflow_page_idx", "workflow"),
-    _listed("executions_requester_page_idx", "requester"),
-    _listed("executions_specialist_page_idx", "specialist"),
-    _listed("executions_customer_page_idx", text("((input -> 'case') ->> 'customer_id')")),
+    _listed("executions_status_idx", "status"),
+    _listed("executions_workflow_idx", "workflow"),
+    _listed("executions_requester_idx", "requester"),
+    _listed("executions_specialist_idx", "specialist"),
+    _listed("executions_customer_idx", text("((input -> 'case') ->> 'customer_id')")),
     _listed("executions_by_hand_idx", where="solved_by IS NOT NULL"),
     Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
+    Index(
+        "executions_prunable_idx",
+        "finished_at",
+        postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
+    ),
 )
 
 runs = Table(
@@ -108,6 +114,7 @@ approvals = Table(
     "approvals",
     metadata,
     Column("approval_id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),  # its execution's: the inbox is read by it
     Column("execution_id", Uuid, ForeignKey(executions.c.execution_id), nullable=False),
     Column("interrupt_id", Text, nullable=False),
     Column("graph_version", Text, nullable=False),
@@ -135,9 +142,20 @@ approvals = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     _created(),
     UniqueConstraint("execution_id", "interrupt_id"),
+    Index("approvals_page_idx", "tenant", "state", "expires_at", "approval_id"),
     Index("approvals_waiting_idx", "expires_at", postgresql_where=text("state = 'pending'")),
-    Index("approvals_state_page_idx", "state", "expires_at", "approval_id"),
-    Index("approvals_decided_idx", "tool", text("decided_at DESC"), postgresql_where=text("decided_at IS NOT NULL")),
+    Index(
+        "approvals_unapplied_idx",
+        "execution_id",
+        postgresql_where=text("decision IS NOT NULL AND applied_at IS NULL"),
+    ),
+    Index(
+        "approvals_decided_idx",
+        "tenant",
+        "tool",
+        text("decided_at DESC"),
+        postgresql_where=text("decided_at IS NOT NULL"),
+    ),
 )
 
 votes = Table(
@@ -190,6 +208,46 @@ messages = Table(
     Column("idempotency_key", Text),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     UniqueConstraint("execution_id", "author", "idempotency_key"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("types", ARRAY(Text), nullable=False),
+    Column("seed", Text, nullable=False),  # the secret is its HMAC with the pepper, which is not in the database
+    Column("old_seed", Text),  # of the secret before, which signs too until `old_until`
+    Column("old_until", DateTime(timezone=True)),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("off_because", Text),  # None: an admin switched it off, or it is on
+    Column("paused_until", DateTime(timezone=True)),  # the receiver asked for a pause
+    Column("delivered_at", DateTime(timezone=True)),  # when a message last arrived
+    Column("created_by", Text, nullable=False),
+    _created(),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("webhooks_tenant_idx", "tenant"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Uuid, primary_key=True),  # the message's id, the same in all its attempts
+    Column("webhook_id", Uuid, nullable=False),  # no foreign key: a fact neither fails nor waits for a deletion
+    Column("type", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),  # pending, delivered, failed
+    Column("attempts", Integer, nullable=False, server_default="0"),  # only ever counted up: the fence of a sender
+    Column("next_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("claimed_until", DateTime(timezone=True)),  # a sender is at it until then
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("finished_at", DateTime(timezone=True)),
+    Index("deliveries_due_idx", "webhook_id", "next_at", postgresql_where=text("state = 'pending'")),
+    Index("deliveries_page_idx", "webhook_id", text("created_at DESC"), text("delivery_id DESC")),
+    Index("deliveries_created_at_idx", "created_at"),
 )
 
 listeners = Table(

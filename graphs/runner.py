@@ -21,12 +21,15 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
 
 from casework.actor import Actor
-from casework.errors import CancelRequested, GraphChanged, LostLease
+from casework.database import DATABASE_AWAY, is_outage
+from casework.errors import CancelRequested, GraphChanged, LostLease, RunAbandoned, RunTimedOut
 from casework.execution import Status
 from casework.faults import fault
 from casework.legs import Answered, Ending, Leg, Legs
+from casework.patience import within
 from casework.plain import plain
 from casework.resources import Resources
+from casework.secrecy import redacted
 from casework.telemetry import logger
 from casework.tokens import Tokens
 from graphs.catalog import Catalog, Entry
@@ -40,7 +43,16 @@ from nodes.workflow import Services
 log = logger(__name__)
 
 STEPS_PER_RUN = 150
-"""Supersteps of one run before LangGraph stops it; budgets end a case long before. LangGraph's default is 10,007."""
+"""Supersteps of one run before LangGraph stops it, at least. LangGraph's default is 10,007."""
+STEPS_PER_TURN = 4
+"""Of a specialist: its own, the check, the calls, and the router after a hand-over. So budgets end a case before."""
+LAST_STEP_S = 60.0
+"""How long the step under way may go on when its run is out of time; then it is cut off."""
+CUT_OFF_S = 2.0
+"""How long a run that is cut off may take to tidy up, before it is left to itself."""
+
+AWAY_PAUSE_S = 1.0
+"""Between two tries to give back a run that the database went away from."""
 
 COUNTERS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
 
@@ -52,6 +64,12 @@ class _Live:
     leg: Leg
     task: asyncio.Task[Any]
     control: RunControl = field(default_factory=RunControl)
+    late: bool = False
+    """Whether its time is over."""
+
+    def time_is_over(self) -> None:
+        self.late = True
+        self.control.request_drain()
 
 
 class Runner:
@@ -73,6 +91,8 @@ class Runner:
         self.models = Models(resources.settings, resources.http)
         self.tokens = Tokens(resources.pool)
         self._live: dict[UUID, _Live] = {}
+        self.stopping = False
+        """Whether no new run may begin here, and those under way end at their next step."""
 
     async def advance(self, execution_id: UUID) -> Status | None:
         """Run an execution until it waits or ends. None: nothing to do, or somebody else's, or lost on the way."""
@@ -114,14 +134,15 @@ class Runner:
 
     def drain(self) -> None:
         """Ask every run to stop at its next step; its execution is free for another worker at once."""
+        self.stopping = True
         for live in self._live.values():
             live.control.request_drain()
 
     async def _run_to_rest(self, live: _Live) -> Status | None:
         """Run, and write down how it ended, whatever happened."""
-        leg, settings = live.leg, self.resources.settings
+        leg = live.leg
         try:
-            return await self._run(live)
+            return await self._in_time(live)
         except GraphDrained:
             await self.legs.release(leg, None, timedelta(0), counted=False)
             return Status.QUEUED
@@ -133,29 +154,72 @@ class Runner:
         except LostLease:
             raise
         except asyncio.CancelledError:  # the worker stops and would not wait for the step, or the lease is lost
-            with suppress(LostLease):
-                await self.legs.release(leg, None, timedelta(0), counted=False)
+            with suppress(LostLease, *DATABASE_AWAY):
+                await self.legs.release(await self._take_back(leg), None, timedelta(0), counted=False)
             raise
+        except RunTimedOut as late:
+            log.warning("run.timed_out", attempt=leg.attempt)
+            return await self._try_again(await self._take_back(leg), late)
         except Exception as error:
             log.exception("run.failed", attempt=leg.attempt)
-            reason = f"{type(error).__name__}: {error}"[:1000]
-            if leg.attempt >= settings.max_attempts:
-                return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
-            await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
-            return Status.QUEUED
+            return await self._try_again(leg, error)
+
+    async def _take_back(self, leg: Leg) -> Leg:
+        """The same leg under a new fence: a run that was stopped may go on all the same. Raises LostLease."""
+        self._live.pop(leg.execution.execution_id, None)  # no heartbeat may take the new fence for a lost lease
+        return await self.legs.take_back(leg)
+
+    async def _try_again(self, leg: Leg, error: Exception) -> Status:
+        """Give the run back to be tried again, unless this was its last try."""
+        settings = self.resources.settings
+        reason = redacted(f"{type(error).__name__}: {error}")[:1000]
+        if is_outage(error):
+            return await self._outlast(leg, reason)
+        if leg.attempt >= settings.max_attempts:
+            return await self.legs.finish(leg, Ending(Status.FAILED, error=reason), ())
+        await self.legs.release(leg, reason, settings.retry_delay * 2 ** (leg.attempt - 1))
+        return Status.QUEUED
+
+    async def _in_time(self, live: _Live) -> Status:
+        """Run; past `run_timeout`, have it stop at its next step, and cut it off if that does not come."""
+        limit = self.resources.settings.run_timeout.total_seconds()
+        timer = asyncio.get_running_loop().call_later(limit, live.time_is_over)
+        try:
+            return await within(limit + LAST_STEP_S, self._run(live), CUT_OFF_S)
+        except (GraphDrained, TimeoutError) as stopped:
+            if not live.late:
+                raise
+            raise RunTimedOut(f"the run took longer than {limit:g} s, and was stopped") from stopped
+        finally:
+            timer.cancel()
+
+    async def _outlast(self, leg: Leg, reason: str) -> Status:
+        """Give the leg back once the database is there again. The run had no part in it: the try does not count."""
+        while True:
+            try:
+                await self.legs.release(leg, reason, self.resources.settings.retry_delay, counted=False)
+            except DATABASE_AWAY as error:
+                if self.stopping:  # the lease runs out by itself
+                    raise
+                log.warning("run.database_away", error=type(error).__name__)
+                await asyncio.sleep(AWAY_PAUSE_S)
+            else:
+                return Status.QUEUED
 
     async def _run(self, live: _Live) -> Status:
         leg, execution = live.leg, live.leg.execution
         await fault("after_claim")
         if execution.cancel_requested and not await self.legs.has_open_effects(execution.execution_id):
             raise CancelRequested
+        if leg.attempt > self.resources.settings.max_attempts:
+            raise RunAbandoned
         entry = self.catalog.get(execution.workflow)
-        context = self._context(leg, entry)
+        context = self._context(leg, entry, await self._worked(leg))
         saver = FencedSaver(
             self.resources.pool, execution.execution_id, leg.fence, context.journal, entry.serializer, fresh=leg.fresh
         )
         graph = entry.compiled.copy({"checkpointer": saver})
-        config = _config(leg)
+        config = _config(leg, entry)
         to_feed = await self._input(graph, config, leg, entry)
         await fault("before_graph")
         try:
@@ -189,7 +253,13 @@ class Runner:
         resume = {a.interrupt_id: a.resume for a in answers if a.interrupt_id in pending}
         return Command(resume=resume) if resume else None
 
-    def _context(self, leg: Leg, entry: Entry) -> Context:
+    async def _worked(self, leg: Leg) -> timedelta:
+        """How long the execution has been at work before this try."""
+        if leg.fresh:
+            return timedelta(0)
+        return await self.legs.worked(leg.execution.execution_id)
+
+    def _context(self, leg: Leg, entry: Entry, worked: timedelta) -> Context:
         execution = leg.execution
         return Context(
             execution_id=execution.execution_id,
@@ -200,6 +270,7 @@ class Runner:
             models=self.models,
             tokens=self.tokens,
             services=self.services.get(entry.name, {}),
+            worked_s=worked.total_seconds(),
             last_attempt=leg.attempt >= self.resources.settings.max_attempts,
         )
 
@@ -229,8 +300,9 @@ class Runner:
         return {a.interrupt_id for a in await self.legs.answered(leg.execution.execution_id)}
 
 
-def _config(leg: Leg) -> RunnableConfig:
+def _config(leg: Leg, entry: Entry) -> RunnableConfig:
     execution = leg.execution
+    turns = entry.workflow.limits.model_calls if entry.workflow is not None else 0
     return {
         "configurable": {"thread_id": str(execution.execution_id), **STRICT_RESUME},
         "metadata": {
@@ -239,7 +311,7 @@ def _config(leg: Leg) -> RunnableConfig:
             "workflow": execution.workflow,
             "mode": execution.mode.value,
         },
-        "recursion_limit": STEPS_PER_RUN,
+        "recursion_limit": STEPS_PER_RUN + STEPS_PER_TURN * turns,
         "run_name": execution.workflow,
     }
 

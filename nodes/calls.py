@@ -21,6 +21,7 @@ from nodes.rulings import Ruling, ruling_on
 from nodes.specialist import HAND_OVER, hand_over_tool
 from nodes.state import HandOver, PendingCall, State, spent_of_budget
 from nodes.workflow import Specialist, Workflow
+from policies.limits import FOR_ACTING, exhausted
 from policies.verdict import Allow, NeedsApproval
 from tools.gate import Review, act, review
 
@@ -44,7 +45,7 @@ def check_calls_node(workflow: Workflow) -> Node:
         proposal = state["messages"][-1]
         if not isinstance(proposal, AIMessage):
             return {"calls": []}
-        ending = _leaving(workflow, specialist, proposal, state, context) or _too_many(
+        ending = _leaving(workflow, specialist, proposal, state, context) or _used_up(
             workflow, proposal, state, context
         )
         if ending is not None:
@@ -140,16 +141,18 @@ def _leaving(
     return None
 
 
-def _too_many(workflow: Workflow, proposal: AIMessage, state: State, context: Context) -> dict[str, Any] | None:
-    """More calls in one turn than the budget has left: none is made, and a person takes the case."""
+def _used_up(workflow: Workflow, proposal: AIMessage, state: State, context: Context) -> dict[str, Any] | None:
+    """The model's answer used a budget up, or asks for more calls than are left: none is made, a person takes over."""
     limit = workflow.limits.tool_calls
     left = limit - spent_of_budget(state).get("tool_calls", 0)
     asked = len(proposal.tool_calls)
-    if asked <= left:
+    reason = exhausted(workflow.limits, context.spent(state), FOR_ACTING)
+    if reason is None and asked > left:
+        reason = f"{asked} tool calls at once, and of the budget of {limit} only {left} are left"
+    if reason is None:
         return None
-    reason = f"{asked} tool calls at once, and of the budget of {limit} only {left} are left"
     context.journal.note("budget.exhausted", reason=reason)
-    return {"calls": [], "messages": _not_made(proposal, "too many at once"), "outcome": escalated(reason, "")}
+    return {"calls": [], "messages": _not_made(proposal, reason), "outcome": escalated(reason, "")}
 
 
 def _not_made(proposal: AIMessage, why: str) -> list[AnyMessage]:

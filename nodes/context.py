@@ -5,6 +5,7 @@ The runner passes a `Context`. Under `langgraph dev` nothing is passed, and node
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from casework.journal import Journal
 from casework.resources import Resources
 from casework.tokens import Tokens
 from nodes.llm import Models
-from nodes.state import State
+from nodes.state import State, spent_of_budget
 from tools.scope import Scope
 
 
@@ -33,10 +34,17 @@ class Context:
     tokens: Tokens
     services: Mapping[type[Any], Any] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    worked_s: float = 0.0
+    """How long the execution had been at work when this try began: seconds."""
+    began: float = field(default_factory=time.monotonic)
     last_attempt: bool = False
     """Whether this run will not be tried again: what would fail it now escalates the case instead."""
     studio: bool = False
     """Whether `langgraph dev` drives it: the person at the Studio decides, and no worker or approval row is there."""
+
+    def spent(self, state: State) -> dict[str, int]:
+        """What counts against the limits, by now."""
+        return {**spent_of_budget(state), "working_s": int(self.worked_s + time.monotonic() - self.began)}
 
     def scope(self, state: State) -> Scope:
         """What the gate needs to know."""

@@ -5,7 +5,6 @@ Half an answer is no answer: a message counts only with a finish reason that say
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -21,6 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.runnables import Runnable
 
 from casework.errors import CaseworkError, SettingsInvalid
+from casework.patience import within
 from casework.plain import plain
 from casework.settings import OFFLINE, Settings
 from casework.telemetry import logger
@@ -139,8 +139,8 @@ async def call_model(
     if tools:
         bound = model.bind_tools(tools, tool_choice=choice) if choice else model.bind_tools(tools)
     try:
-        async with asyncio.timeout(timeout.total_seconds() * (1 + RETRIES)):
-            parts = [part async for part in _told(bound.astream(list(messages)), speech)]
+        hearing = _heard(bound.astream(list(messages)), speech)
+        parts = await within(timeout.total_seconds() * (1 + RETRIES), hearing)
     except Exception as error:
         if isinstance(error, CaseworkError):
             raise
@@ -157,15 +157,16 @@ async def call_model(
     return _turn(whole, _name(model), speech.message_id if speech else f"ai_{uuid4().hex}")
 
 
-async def _told(answer: AsyncIterator[AIMessage], speech: Speech | None) -> AsyncIterator[AIMessageChunk]:
+async def _heard(answer: AsyncIterator[AIMessage], speech: Speech | None) -> list[AIMessageChunk]:
     """Every part of an answer, its text told before the next is asked for."""
+    parts = []
     async for message in answer:
-        part = _part(message)
+        parts.append(_part(message))
         if speech is not None:
-            await speech.say(part.text)
-        yield part
+            await speech.say(parts[-1].text)
     if speech is not None:
         await speech.end()
+    return parts
 
 
 def _part(message: AIMessage) -> AIMessageChunk:

@@ -15,6 +15,7 @@ from nodes.llm import ModelRefused, ModelUnavailable, Turn, call_model
 from nodes.state import HandOver, Outcome, State, add_up
 from nodes.workflow import Workflow
 from policies import content
+from policies.limits import exhausted
 
 PROMPT = """You route one case of the workflow "{name}" to the specialist who should work it.
 
@@ -59,7 +60,7 @@ def router_node(workflow: Workflow) -> Node:
             reason = f"handed over by {asked['by']}"
             return {"route": {"specialist": asked["to"], "confidence": 1.0, "reason": reason}, "missteps": 0}
         messages = [SystemMessage(prompt), HumanMessage("\n\n".join(_matter(state)))]
-        return await _choose(workflow, schema, messages, context)
+        return await _choose(workflow, schema, messages, state, context)
 
     return router
 
@@ -83,12 +84,16 @@ def _asked_for(state: State) -> HandOver | None:
 
 
 async def _choose(
-    workflow: Workflow, schema: type[BaseModel], messages: list[BaseMessage], context: Context
+    workflow: Workflow, schema: type[BaseModel], messages: list[BaseMessage], state: State, context: Context
 ) -> dict[str, Any]:
     timeout = context.resources.settings.model_timeout
     model = context.models.get("router", "router", workflow.offline)
     spent: dict[str, int] = {}
     for _ in range(workflow.limits.missteps + 1):
+        empty = exhausted(workflow.limits, add_up(context.spent(state), spent))
+        if empty:
+            context.journal.note("budget.exhausted", reason=empty)
+            return _give_up(empty, spent, context)
         try:
             turn = await call_model(model, messages, [schema], timeout, choice="route")
         except ModelUnavailable as error:

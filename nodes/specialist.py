@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from nodes.context import Context, Node
 from nodes.followups import is_followup, news
 from nodes.llm import ModelRefused, ModelUnavailable, call_model
-from nodes.state import Outcome, State, spent_of_budget
+from nodes.state import Outcome, State
 from nodes.workflow import Specialist, Workflow
 from policies import content
 from policies.limits import exhausted
@@ -59,7 +59,7 @@ def specialist_node(workflow: Workflow, specialist: Specialist) -> Node:
     async def think(state: State, context: Context) -> dict[str, Any]:
         if state.get("unsettled") or state.get("outcome"):
             return {}  # a call of the last turn is in doubt, or ended the case; the edge leads on
-        empty = exhausted(workflow.limits, spent_of_budget(state))
+        empty = exhausted(workflow.limits, context.spent(state))
         if empty:
             context.journal.note("budget.exhausted", reason=empty)
             return _escalated(empty)
@@ -116,17 +116,23 @@ def _escalated(reason: str) -> dict[str, Any]:
 
 
 def prompt_of(workflow: Workflow, specialist: Specialist, state: State) -> list[BaseMessage]:
-    """Instructions, the case, what was handed over, and the specialist's own part of the messages."""
+    """Instructions, the case, what was handed over, and the specialist's own part of the messages.
+
+    What whoever asked wrote later is never left out: what does not stand among the messages stands in the opening.
+    """
     case = ", ".join(f"{name} {value}" for name, value in state.get("case", {}).items()) or "none bound"
     system = SystemMessage(f"{specialist.instructions}\n\n{RULES.format(case=case)}")
     handovers = state.get("handovers", [])
     passed = [f"Handed over by {h['by']}: {content.fence(h['summary'], 'hand-over')}" for h in handovers]
-    request = content.fence(state.get("request", ""), "request")
+    opening = [f"Goal: {state.get('goal', '')}", *passed, content.fence(state.get("request", ""), "request")]
     start = handovers[-1]["at"] if handovers else 0
-    came = [m.text for m in state.get("messages", [])[:start] if is_followup(m)]
-    opening = HumanMessage("\n\n".join([f"Goal: {state.get('goal', '')}", *passed, request, *came]))
-    room = workflow.limits.prompt_tokens - count_tokens_approximately([system, opening])
-    return [system, opening, *_newest(state.get("messages", [])[start:], room)]
+    messages = state.get("messages", [])
+    came = [m for m in messages if is_followup(m)]
+    room = workflow.limits.prompt_tokens - count_tokens_approximately([system, HumanMessage("".join(opening)), *came])
+    kept = _newest(messages[start:], room)
+    shown = {m.id for m in kept}
+    left_out = [m.text for m in came if m.id not in shown]
+    return [system, HumanMessage("\n\n".join([*opening, *left_out])), *kept]
 
 
 def _newest(messages: Sequence[AnyMessage], room: int) -> list[AnyMessage]:

@@ -15,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from casework.database import DATABASE_AWAY
 from casework.errors import CallerError, OperatorError
 from casework.telemetry import logger
-from server import approvals, executions, handing, messages, ops, starting, workflows
+from server import approvals, executions, facts, handing, messages, ops, starting, webhooks, workflows
 from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
-from server.outages import DATABASE_AWAY
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
 from server.ui import cases, deciding, handed, inbox, lists, live, numbers, reference, shell, signing_in, writing
@@ -47,6 +47,7 @@ TAGS = [
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
     {"name": "handed to people", "description": "Cases that people have: take over, assign, solve, hand back."},
     {"name": "workflows", "description": "What can be started here."},
+    {"name": "webhooks", "description": "Who is told what happens, as it happens. For admins."},
     {"name": "operations", "description": "For load balancers and orchestrators. No key needed."},
 ]
 
@@ -60,6 +61,7 @@ def create_app(service: Service) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         openapi_tags=TAGS,
+        webhooks=facts.router,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
@@ -67,7 +69,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     started = starting.router(service.catalog)
-    api = (executions, messages, handing, approvals, workflows, ops)
+    api = (executions, messages, handing, approvals, workflows, webhooks, ops)
     desk = (inbox, deciding, cases, handed, writing, lists, workflow_pages, numbers, live, shell)
     pages = (*desk, signing_in, reference)
     for router in (started, *(module.router for module in (*api, *pages))):
@@ -105,6 +107,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             version=app.version,
             description=app.description,
             routes=app.routes,
+            webhooks=app.webhooks.routes,
             tags=app.openapi_tags,
             license_info=app.license_info,
         )

@@ -53,6 +53,8 @@ Reader = Annotated[Actor, Depends(Require(*Role))]
 """Reads what their tenant has."""
 Person = Annotated[Actor, Depends(Require(Role.OPERATOR, Role.APPROVER, Role.ADMIN))]
 """Uses the pages and answers approvals; which ones, each approval says."""
+Admin = Annotated[Actor, Depends(Require(Role.ADMIN))]
+"""Manages webhooks."""
 
 
 def refuse_undeclared(router: APIRouter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from casework import audit, faults
 from casework.actor import SYSTEM, Role
+from casework.database import DATABASE_AWAY
 from casework.errors import CaseworkError, SettingsInvalid
 from casework.identity import Identity
 from casework.migrate import migrate
@@ -28,8 +29,9 @@ from casework.telemetry import configure_logging
 from graphs.replay import replay
 from server import up
 from server.demo import demo
+from server.jobs import open_queue
 from server.service import open_service, pepper, prepare
-from tools.gate import DATABASE_GONE
+from server.upkeep import Upkeep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Business processes run by AI agents.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -73,7 +75,7 @@ def _run(job: Job, settings: Settings) -> Any:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(job(settings, url))
-        except DATABASE_GONE as error:
+        except DATABASE_AWAY as error:
             raise SettingsInvalid(f"the database does not answer: {error}") from error
 
 
@@ -130,6 +132,26 @@ def replay_command(
         sys.stdout.write(story)
 
     _run(job, _settings(config))
+
+
+@app.command("prune")
+def prune_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Delete the checkpoints of executions that ended long ago, and tidy the queue. Workers do it by themselves."""
+
+    async def job(settings: Settings, url: str) -> Mapping[str, int] | None:
+        async with open_resources(settings, url) as resources, open_queue(resources) as queue:
+            return await Upkeep(resources, queue).once(dry_run=dry_run)
+
+    done = _run(job, _settings())
+    if done is None:
+        console.print("A worker is at it right now.")
+        return
+    if dry_run:
+        console.print("A dry run: nothing was changed. It would have been:")
+    for what, times in done.items():
+        console.print(f"{times:>7}  {what}")
 
 
 @key_app.command("add")

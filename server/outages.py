@@ -1,4 +1,4 @@
-"""What a database that is away looks like from Python, and whether ours is fit to serve."""
+"""Whether our database is fit to serve."""
 
 from __future__ import annotations
 
@@ -6,30 +6,18 @@ import asyncio
 from functools import cache
 from pathlib import Path
 
-import psycopg
 import sqlalchemy.exc
 from alembic.script import ScriptDirectory
-from procrastinate.exceptions import ConnectorException
-from psycopg_pool import PoolClosed, PoolTimeout
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from casework import migrate
-
-DATABASE_AWAY: tuple[type[Exception], ...] = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.TimeoutError,  # every pooled connection is in use
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    PoolTimeout,
-    PoolClosed,
-    ConnectorException,
-)
-"""Raised when the database cannot be reached now; the same request may succeed later."""
+from casework.database import DATABASE_AWAY
 
 SILENT: tuple[type[Exception], ...] = (TimeoutError, *DATABASE_AWAY)
 
+STATE = """
+SELECT version_num, current_setting('transaction_read_only')::bool AS read_only FROM casework.alembic_version"""
 PROBE_TIMEOUT_S = 3.0
 """How long readiness waits for the database's answer."""
 
@@ -38,14 +26,14 @@ async def obstacles(engine: AsyncEngine) -> list[str]:
     """Why this process cannot serve now; empty when it can."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S), engine.connect() as db:
-            revision = await db.scalar(text("SELECT version_num FROM casework.alembic_version"))
+            state = (await db.execute(text(STATE))).one()
     except sqlalchemy.exc.ProgrammingError:
         return ["the database was never migrated: run casework migrate"]
     except SILENT as error:
         return [f"the database does not answer ({type(error).__name__})"]
-    if revision in _outdated():
-        return [f"the database is at revision {revision}, older than this version: run casework migrate"]
-    return []
+    if state.version_num in _outdated():
+        return [f"the database is at revision {state.version_num}, older than this version: run casework migrate"]
+    return ["the database is read-only"] if state.read_only else []
 
 
 @cache

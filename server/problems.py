@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from casework.database import DATABASE_AWAY
 from casework.errors import CallerError, NotSignedIn, OperatorError
-from server.outages import DATABASE_AWAY
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -86,7 +86,7 @@ _MEANINGS = {
     403: "Your roles do not allow this (`not_allowed`).",
     404: "There is no such thing, or it is not yours to see (`not_found`).",
     409: "It conflicts with how things stand: `idempotency_key_reused`, `approval_decided`, `approval_expired`, "
-    "`approval_superseded`, `digest_stale`, `execution_over`, `takes_no_messages` or `messages_unread`.",
+    "`approval_superseded`, `digest_stale`, `execution_over`, `takes_no_messages`, `messages_unread` or `conflict`.",
     413: "The body is larger than 256 kB (`body_too_large`).",
     422: "The input is not valid (`input_invalid`); `field` names what to correct. Nothing was changed.",
     503: "The database is away (`unavailable`). Try again after `Retry-After` seconds.",
@@ -99,6 +99,8 @@ def _problem(error: Exception) -> Problem:
             return make(error.status, error.code, error.message, error.field)
         case RequestValidationError():
             return _invalid(error.errors(), error.body)
+        case HTTPException(status_code=400):  # FastAPI's word for a body that it cannot even decode
+            return make(422, "input_invalid", "body: it must be JSON in UTF-8", "body")
         case HTTPException():
             code = CODES_BY_STATUS.get(error.status_code, "bad_request")
             return make(error.status_code, code, str(error.detail))

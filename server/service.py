@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from casework.attempts import Attempts
 from casework.decisions import Decisions
+from casework.deliveries import Deliveries
+from casework.dispatch import Queue
+from casework.egress import Egress
 from casework.errors import SettingsInvalid
 from casework.handing import Handing
 from casework.identity import Identity
@@ -19,12 +23,14 @@ from casework.numbers import Numbers
 from casework.resources import Resources, open_resources
 from casework.settings import Settings
 from casework.store import Store
+from casework.webhooks import Webhooks
 from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
 from graphs.previewing import Previewing
 from graphs.runner import Runner
 from nodes.workflow import Services
-from server.jobs import Queue, Worker, open_queue, worker_name
+from server.jobs import Worker, open_queue, worker_name
+from server.sending import Sender
 
 PEPPER_BYTES = 32
 
@@ -47,18 +53,23 @@ class Service:
     previewing: Previewing
     identity: Identity
     listener: Listener
+    webhooks: Webhooks
+    deliveries: Deliveries
 
     def worker(self) -> Worker:
         """A worker on these parts. At most one per process."""
         legs = Legs(self.resources.engine, self.resources.pool, self.queue)
         runner = Runner(legs, self.catalog, self.resources, self.services, worker_name())
-        return Worker(self.queue, runner, legs, self.decisions, self.resources)
+        attempts = Attempts(self.resources.engine, self.resources.settings.webhook_timeout)
+        sender = Sender(attempts, self.webhooks.egress, self.identity.seal, self.resources)
+        return Worker(self.queue, runner, legs, self.decisions, self.deliveries, sender, self.resources)
 
 
 @asynccontextmanager
 async def open_service(settings: Settings, database_url: str) -> AsyncIterator[Service]:
     """Open everything on a migrated database; closes it on leaving. Raises SettingsInvalid, GraphInvalid."""
     catalog = Catalog.load(settings.config)
+    _check_run_timeout(settings, catalog)
     async with (
         open_resources(settings, database_url) as resources,
         open_services(catalog, settings) as services,
@@ -66,6 +77,8 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
     ):
         store = Store(resources.engine, resources.pool, queue)
         decisions = Decisions(resources.engine, queue)
+        identity = Identity(resources.engine, resources.pool, pepper(settings))
+        egress = Egress(private=settings.webhook_private_receivers)
         yield Service(
             resources=resources,
             catalog=catalog,
@@ -79,9 +92,21 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             numbers=Numbers(resources.engine),
             deciding=Deciding(decisions, store, catalog, resources, services),
             previewing=Previewing(catalog, resources, services),
-            identity=Identity(resources.engine, resources.pool, pepper(settings)),
+            identity=identity,
             listener=Listener(database_url, resources.pool),
+            webhooks=Webhooks(resources.engine, egress, identity.seal),
+            deliveries=Deliveries(resources.engine),
         )
+
+
+def _check_run_timeout(settings: Settings, catalog: Catalog) -> None:
+    """A run must not be stopped for its time before its workflow's budget can hand the case to a person."""
+    for entry in catalog:
+        if entry.workflow is not None and entry.workflow.limits.working_s >= settings.run_timeout.total_seconds():
+            raise SettingsInvalid(
+                f"CASEWORK_RUN_TIMEOUT must be longer than the {entry.workflow.limits.working_s} s "
+                f"that the limits of workflow {entry.name} give a case"
+            )
 
 
 async def prepare(service: Service) -> None:

@@ -26,9 +26,9 @@ from uuid import UUID
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
+from casework.database import DATABASE_AWAY
 from casework.execution import OVER, Event, Status
 from casework.telemetry import logger
-from server.outages import DATABASE_AWAY
 from server.service import Service
 
 log = logger(__name__)

@@ -9,10 +9,14 @@ from typing import Annotated
 
 from fastapi import Header
 
+from casework.database import DATABASE_AWAY
 from casework.errors import InputInvalid
 from casework.execution import Execution, Status
 from casework.listening import Ear
+from casework.telemetry import logger
 from server.service import Service
+
+log = logger(__name__)
 
 LONGEST_WAIT_S = 60
 LONGEST_PAUSE_S = 1.0
@@ -62,5 +66,14 @@ async def settled(
                 break
             ear.status = None  # nothing was heard for long: look
         if ear.status not in MOVING:
-            execution = await service.store.get(execution.tenant, execution.execution_id)
+            execution = await _look(service, execution)
     return execution
+
+
+async def _look(service: Service, execution: Execution) -> Execution:
+    """As it stands; as it stood while the database is away: it was accepted, and a 503 would say that it was not."""
+    try:
+        return await service.store.get(execution.tenant, execution.execution_id)
+    except DATABASE_AWAY as error:
+        log.warning("wait.database_away", error=type(error).__name__)
+        return execution

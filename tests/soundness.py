@@ -109,6 +109,27 @@ LEFT: Mapping[str, str] = {
         WHERE datname = current_database() AND state LIKE 'idle in transaction%'
           AND clock_timestamp() - state_change > interval '1 second'""",
 }
+AT_ANY_TIME = (
+    *DOUBLED.items(),
+    *WRONG.items(),
+    *(
+        (what, {**LOST, **LEFT}[what])
+        for what in (
+            "a gap in a story",
+            "a leg left running",
+            "a question left open by a case that is over",
+        )
+    ),
+)
+"""What must hold even while executions are under way."""
+
+
+async def broken_at_any_time(engine: AsyncEngine) -> list[str]:
+    """What is wrong already, whatever is under way, in words."""
+    async with engine.connect() as db:
+        found = [f"{what}: {which}" for what, query in AT_ANY_TIME for which in await db.scalars(text(query))]
+        chain = await audit.verify(db)
+    return found + ([f"the audit log does not verify: {chain.bad_line}"] if chain.bad_line else [])
 
 
 async def broken(engine: AsyncEngine, book: Path) -> list[str]:

@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from pydantic import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from casework.approval import digest_of
+from casework.database import DATABASE_AWAY
 from casework.errors import (
     ArgumentsInvalid,
     CallRefused,
@@ -26,20 +25,18 @@ from casework.errors import (
     WorkerSignal,
 )
 from casework.execution import Mode
+from casework.patience import GRACE_S, within
 from casework.telemetry import logger
 from policies.verdict import Deny, NeedsApproval, Verdict, strictest
 from tools import ledger
-from tools.ledger import Call, Check, Result
+from tools.ledger import Call, Result
 from tools.scope import Caller, Scope
-from tools.spec import Effect, Tool
+from tools.spec import Effect, Tool, ToolContext, ToolFunction
 
 log = logger(__name__)
 
 MALFORMED = "__malformed__"
 """Key under which arguments that were not JSON travel, as the model wrote them."""
-
-DATABASE_GONE = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-"""Whether a commit arrived is not known after these: the run is tried again, and the ledger knows."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ async def act(
         case Effect.READ:
             return await _guarded(call, scope, _read(call, scope))
         case Effect.TRANSACTIONAL:
-            return await _guarded(call, scope, _transact(call, scope, check))
+            return await _guarded(call, scope, ledger.transact(call, scope, check))
         case _:
             sent = ledger.send(call, scope, check, lambda attempt: _outside(call, scope, attempt), doubted)
             return await _guarded(call, scope, sent)
@@ -119,7 +116,9 @@ async def _guarded(call: Call, scope: Scope, acting: Awaitable[Result]) -> Resul
         if call.tool.effect.outside:
             raise
         raise ToolFailed(f"{unknown.message}; nothing was changed") from unknown
-    except (ToolError, WorkerSignal, OperatorError, *DATABASE_GONE):
+    except (ToolError, WorkerSignal, OperatorError):
+        raise
+    except DATABASE_AWAY:  # whether a commit arrived is not known: the run is tried again, and the ledger knows
         raise
     except Exception as error:
         if call.tool.effect.outside:
@@ -159,9 +158,16 @@ async def _judge(caller: Caller, call: Call, scope: Scope, db: AsyncConnection) 
     verdicts = [policy(call.tool.name, call.args, scope.actor) for policy in caller.policies]
     if call.tool.policy is not None:
         context = scope.context(call.call_id, db)
-        facts = await call.tool.facts(call.args, context) if call.tool.facts is not None else None
+        facts = await _facts(call.tool.facts, call, context, db) if call.tool.facts is not None else None
         verdicts.append(call.tool.policy(call.args, scope.actor, facts))
     return strictest(verdicts)
+
+
+async def _facts(load: ToolFunction, call: Call, context: ToolContext, db: AsyncConnection) -> Any:
+    try:
+        return await ledger.run_in(db, call, load(call.args, context))
+    except TimeoutError as error:
+        raise CallRefused(f"what {call.tool.name} is judged by could not be loaded in time") from error
 
 
 def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
@@ -177,20 +183,20 @@ def _with_mode(tool: Tool, policy: Verdict, scope: Scope) -> Verdict:
 
 
 async def _read(call: Call, scope: Scope) -> Result:
-    async with asyncio.timeout(call.tool.timeout_s), scope.resources.engine.connect() as db:
-        return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
+    async with _waiting(call), scope.resources.engine.connect() as db:
+        return ledger.dump(await ledger.run_in(db, call, call.tool.run(call.args, scope.context(call.call_id, db))))
 
 
-async def _transact(call: Call, scope: Scope, check: Check) -> Result:
-    async with asyncio.timeout(call.tool.timeout_s):
-        return await ledger.transact(call, scope, check)
+def _waiting(call: Call) -> asyncio.Timeout:
+    """Around what waits for the database besides: a little longer than the tool itself may take."""
+    return asyncio.timeout(call.tool.timeout_s + 2 * GRACE_S)
 
 
 async def _outside(call: Call, scope: Scope, attempt: int) -> Result:
     """One outside call. What is neither a result nor a definite refusal may have happened: unknown."""
     try:
-        async with asyncio.timeout(call.tool.timeout_s):
-            return ledger.dump(await call.tool.run(call.args, scope.context(call.call_id, None, attempt)))
+        running = call.tool.run(call.args, scope.context(call.call_id, None, attempt))
+        return ledger.dump(await within(call.tool.timeout_s, running))
     except (ToolFailed, OutcomeUnknown):
         raise
     except ToolError as error:

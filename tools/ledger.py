@@ -6,8 +6,7 @@ A row that ended `unknown` waits for a person: `confirm` ends it as done, `send`
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from casework.approval import Doubt
 from casework.errors import CallRefused, CancelRequested, LedgerMismatch, OutcomeUnknown, ToolError, ToolFailed
 from casework.faults import fault
 from casework.journal import NewEvent, hold_fence, write_events
+from casework.patience import LeftBehind, within
 from casework.plain import plain
 from casework.tables import effects, executions
 from tools.scope import Scope
@@ -64,13 +64,16 @@ Check = Callable[[AsyncConnection], Awaitable[None]]
 
 
 async def transact(call: Call, scope: Scope, check: Check) -> Result:
-    """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all."""
+    """Run a transactional tool: fence, ledger, business write, event and audit commit together, or not at all.
+
+    Raises TimeoutError when the tool takes too long. The commit has none: past it nobody would know what came of it.
+    """
     await fault("before_effect")
     async with _fenced(scope) as db:
         entry = await _begin(db, call, scope, check, "done")
         if entry.found:
             return _outcome(entry)
-        result = dump(await call.tool.run(call.args, scope.context(call.call_id, db)))
+        result = dump(await run_in(db, call, call.tool.run(call.args, scope.context(call.call_id, db))))
         await db.execute(_row(call, scope).values(result=result))
         await _tell(db, call, scope, "done", 1, result)
         await fault("before_done")
@@ -91,7 +94,7 @@ async def send(
     async with _fenced(scope) as db:
         entry = await _begin(db, call, scope, check, "started", doubted)
         if not entry.found and entry.attempt == 1 and call.tool.reserve is not None:
-            await call.tool.reserve(call.args, scope.context(call.call_id, db))
+            await run_in(db, call, call.tool.reserve(call.args, scope.context(call.call_id, db)))
     await fault("after_started")
     if entry.state != "started":
         return _outcome(entry)
@@ -127,8 +130,7 @@ async def confirm(call: Call, scope: Scope, doubted: int, reference: str) -> Res
     if call.tool.confirm is not None:
         context = scope.context(call.call_id, None, doubted)
         try:
-            async with asyncio.timeout(call.tool.timeout_s):
-                result = dump(await call.tool.confirm(call.args, reference, context))
+            result = dump(await within(call.tool.timeout_s, call.tool.confirm(call.args, reference, context)))
         except (ToolError, TimeoutError) as error:
             raise await doubt(call, scope, f"{reference} was not confirmed: {error or 'no answer in time'}") from error
     return await _end(call, scope, "done", result=result, reference=reference)
@@ -158,6 +160,18 @@ async def read_doubt(scope: Scope, call_id: str) -> Doubt | None:
         why=row.error,
         reference=row.reference,
     )
+
+
+async def run_in(db: AsyncConnection, call: Call, part: Coroutine[Any, Any, Any]) -> Any:
+    """Run a part of a tool on a connection of ours, for as long as the tool may take.
+
+    Raises TimeoutError. A part that goes on in spite of being stopped loses the connection, and writes nothing more.
+    """
+    try:
+        return await within(call.tool.timeout_s, part)
+    except LeftBehind:
+        await db.invalidate()
+        raise
 
 
 def dump(result: Any) -> Result:
@@ -268,8 +282,7 @@ async def _ask_at_once(call: Call, scope: Scope, attempt: int) -> Result | None:
 
 
 async def _ask(call: Call, scope: Scope, find: ToolFunction, attempt: int) -> Result | None:
-    async with asyncio.timeout(call.tool.timeout_s):
-        found = await find(call.args, scope.context(call.call_id, None, attempt))
+    found = await within(call.tool.timeout_s, find(call.args, scope.context(call.call_id, None, attempt)))
     return dump(found) if found is not None else None
 
 
@@ -303,7 +316,8 @@ async def _write_end(
     attempt = await db.scalar(_row(call, scope).values(state=state, **ended).returning(effects.c.attempt))
     if call.tool.settle is not None and state != "unknown":
         try:
-            await call.tool.settle(call.args, result, scope.context(call.call_id, db, attempt))
+            context = scope.context(call.call_id, db, attempt)
+            await run_in(db, call, call.tool.settle(call.args, result, context))
         except ToolError as refusal:  # a refusal here would read as if the call had not happened
             raise RuntimeError(f"settling {call.tool.name} failed: {refusal.message}") from refusal
     await _tell(db, call, scope, state, attempt, result, error)

@@ -10,7 +10,7 @@ The docstring is read by the model and by people; the fields of `args` carry the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -84,7 +84,7 @@ class ToolContext:
         return self.db
 
 
-ToolFunction = Callable[[Any, ToolContext], Awaitable[Any]]
+ToolFunction = Callable[[Any, ToolContext], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,18 @@ class Tool:
     """Loads what the policy needs, from our own records. (args, ctx) → facts; None is passed without it."""
     reserve: ToolFunction | None = None
     """Outside tools: (args, ctx), in the transaction that commits `started`; raises ToolError to refuse."""
-    settle: Callable[[Any, Any, ToolContext], Awaitable[None]] | None = None
+    settle: Callable[[Any, Any, ToolContext], Coroutine[Any, Any, None]] | None = None
     """Outside tools: (args, result as JSON or None when it failed, ctx), in the transaction that commits the end."""
     find: ToolFunction | None = None
     """Lookup tools: (args, ctx) → the earlier result, or None when it did not happen."""
-    confirm: Callable[[Any, str, ToolContext], Awaitable[Any]] | None = None
+    confirm: Callable[[Any, str, ToolContext], Coroutine[Any, Any, Any]] | None = None
     """Outside tools: (args, provider's reference, ctx) → the result of a call that a person says happened.
 
     May ask the provider; raises ToolError when it is not this call's. None: the result is `{"provider_ref": …}`.
     """
     summary: Callable[[Any], str] | None = None
     """One line for the approver, from the real arguments: (args) → text."""
-    preview: Callable[[Any, ToolContext], Awaitable[Preview]] | None = None
+    preview: Callable[[Any, ToolContext], Coroutine[Any, Any, Preview]] | None = None
     """What would change, for the approver: (args, ctx with a read-only transaction) → Preview. Changes nothing.
 
     Shown beside the arguments, never instead of them; one that fails is told so, and the question stands.
@@ -126,7 +126,7 @@ class Tool:
     untrusted: bool = False
     """Whether its result carries text that outsiders wrote."""
     timeout_s: float = 30.0
-    """How long one call may take, all retries included."""
+    """How long one call may take, all retries included; each of facts, reserve, settle, find and confirm as long."""
 
     @property
     def writes(self) -> bool:
@@ -144,11 +144,11 @@ def tool(
     policy: Callable[[Any, Actor, Any], Verdict] | None = None,
     facts: ToolFunction | None = None,
     reserve: ToolFunction | None = None,
-    settle: Callable[[Any, Any, ToolContext], Awaitable[None]] | None = None,
+    settle: Callable[[Any, Any, ToolContext], Coroutine[Any, Any, None]] | None = None,
     find: ToolFunction | None = None,
-    confirm: Callable[[Any, str, ToolContext], Awaitable[Any]] | None = None,
+    confirm: Callable[[Any, str, ToolContext], Coroutine[Any, Any, Any]] | None = None,
     summary: Callable[[Any], str] | None = None,
-    preview: Callable[[Any, ToolContext], Awaitable[Preview]] | None = None,
+    preview: Callable[[Any, ToolContext], Coroutine[Any, Any, Preview]] | None = None,
     asks: bool = True,
     untrusted: bool = False,
     timeout_s: float = 30.0,

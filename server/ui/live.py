@@ -18,10 +18,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from casework.actor import Actor
+from casework.database import DATABASE_AWAY
 from casework.execution import Execution
 from casework.telemetry import logger
 from server.auth import Live, Person
-from server.outages import DATABASE_AWAY
 from server.service import Service
 from server.streaming import HEARTBEAT, LIFETIME_S, RECONNECT, EventStream, block
 

@@ -12,6 +12,7 @@ from casework.errors import CallerError, InputInvalid
 from server.auth import Live, Starter
 from server.messages import NewMessage, take
 from server.problems import problem_of
+from server.storable import refuse_unstorable
 from server.ui.cases import Draft, case_page
 
 router = APIRouter(prefix="/desk/executions/{execution_id}", include_in_schema=False)
@@ -23,6 +24,7 @@ async def write(request: Request, service: Live, actor: Starter, execution_id: U
     form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
     text = form.get("text", "").replace("\r\n", "\n")
     try:
+        refuse_unstorable(form)
         await take(service, actor, execution_id, _checked(text), form.get("key", "")[:200] or None)
     except CallerError as error:
         problem = problem_of(error, request)

@@ -171,7 +171,7 @@ async def test_the_studio_shows_a_form_for_the_input_and_every_edge(studio: Stud
         "request": "string",
     }
     assert form["required"] == ["goal", "case", "request"]
-    assert set(result["properties"]) == {"outcome", "answer", "spent"}
+    assert set(result["properties"]) == {"outcome", "answer", "spent", "messages_read"}
 
     shown = await studio.client.assistants.get_graph(assistant["assistant_id"])
     drawn = builder.compile().get_graph()

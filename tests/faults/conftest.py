@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
-from casework.settings import Settings
-from server.service import open_service
-from tests.conftest import ROOT, Template, in_database, run_sql
+from tests.conftest import Template, in_database, run_sql
 from tests.forks import Forked
-from tests.stage import LEASE, Stage
-from tools.shop.sandbox_provider import SANDBOX_KEY, running_sandbox
-
-PEPPER = "pepper-of-the-tests"
+from tests.stage import Stage, open_stage
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +25,8 @@ def module_database_url(postgres_url: str, template: Template) -> Iterator[str]:
 async def stage(
     module_database_url: str, template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:
-    folder = tmp_path_factory.mktemp("stage")
-    book = Path(shutil.copy(template.book, folder / "payments.jsonl"))
-    async with running_sandbox(book) as payments_url:
-        settings = Settings.model_validate(
-            {
-                "database_url": module_database_url,
-                "key_pepper": PEPPER,
-                "data_dir": folder,
-                "config": ROOT / "langgraph.json",
-                "model": "offline",
-                "payments_url": payments_url,
-                "payments_key": SANDBOX_KEY,
-                "modes": {"support": "autonomous"},
-            }
-        )
-        env = {
-            "DATABASE_URL": module_database_url,
-            "CASEWORK_KEY_PEPPER": PEPPER,
-            "CASEWORK_DATA_DIR": str(folder),
-            "CASEWORK_MODEL": "offline",
-            "CASEWORK_PAYMENTS_URL": payments_url,
-            "CASEWORK_PAYMENTS_KEY": SANDBOX_KEY,
-            "CASEWORK_LEASE": f"PT{LEASE.total_seconds():g}S",
-            "CASEWORK_RECONCILE_EVERY": "PT0.5S",
-        }
-        async with open_service(settings, module_database_url) as service:
-            yield Stage(service, env, book, folder)
+    async with open_stage(module_database_url, template.book, tmp_path_factory.mktemp("stage")) as opened:
+        yield opened
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -9,35 +9,11 @@ import pytest
 
 from casework.execution import Status
 from tests.forks import Forked
-from tests.stage import KEYED, TAKEN_OVER_S, TRANSACTIONAL, Stage
+from tests.stage import ANYWHERE, KEYED, OUTSIDE, TAKEN_OVER_S, TRANSACTIONAL, Stage, at
 
 pytestmark = pytest.mark.long
 
-ANYWHERE = (
-    "after_claim",
-    "before_graph",
-    "before_checkpoint",
-    "before_checkpoint@6",
-    "after_checkpoint",
-    "after_checkpoint@6",
-    "before_writes",
-    "before_writes@6",
-    "after_writes",
-    "after_writes@6",
-    "before_effect",
-    "before_done",
-    "after_effect",
-    "before_finish",
-    "after_finish",
-)
-OUTSIDE = ("after_started", "before_send", "after_answer")
-
 NUMBERS = count(1)
-
-
-def kill_at(point: str) -> str:
-    name, _, nth = point.partition("@")
-    return f"{name}=kill@{nth or 1}"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +26,7 @@ def kill_at(point: str) -> str:
 async def test_a_case_whose_worker_is_killed_is_finished_by_another_with_one_effect(
     stage: Stage, survivor: Forked, like: str, point: str
 ) -> None:
-    with stage.worker(f"killed-{next(NUMBERS)}", faults=kill_at(point)) as doomed:
+    with stage.worker(f"killed-{next(NUMBERS)}", faults=at(point, "kill")) as doomed:
         await doomed.ready()
         with survivor.frozen():
             case = await stage.begin(like)

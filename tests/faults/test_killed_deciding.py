@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import httpx
 import pytest
 
 from casework.actor import SYSTEM, Role
 from casework.approval import ApprovalState
 from casework.execution import Mode, Status
-from tests.forks import Forked, forked
+from tests.forks import Forked
 from tests.rig import ADA
 from tests.stage import KEYED, Stage
 
@@ -27,10 +25,7 @@ async def test_a_decision_whose_answer_never_came_can_be_sent_again(
     key = await service.identity.add_key("default", ADA.actor_id, frozenset({Role.APPROVER}), by=SYSTEM)
     case = await stage.begin(KEYED, Mode.COPILOT)
     asked = await stage.asked(case)
-    armed = {"CASEWORK_FAULTS": f"{point}=kill", "CASEWORK_ALLOW_FAULTS": "1", "CASEWORK_PORT": "0"}
-    with forked("api", stage.folder / f"{point}.log", {**stage.env, **armed}) as api:
-        await api.ready("listens on")
-        (url,) = re.findall(r"listens on (\S+)", api.said())
+    async with stage.api(point, faults=f"{point}=kill") as (api, url):
         body = {"type": "approve", "digest": asked.digest}
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             with pytest.raises(httpx.TransportError):

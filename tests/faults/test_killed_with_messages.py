@@ -11,12 +11,11 @@ import pytest
 from casework.actor import SYSTEM, Role
 from casework.approval import ApprovalState
 from casework.execution import Mode, Status
-from tests.faults.test_killed import kill_at
-from tests.faults.test_zombies import everything, freeze_at, gave_up
+from tests.faults.test_zombies import everything, gave_up
 from tests.forks import Forked, forked
 from tests.processes import eventually
 from tests.rig import ADA, OLGA
-from tests.stage import KEYED, TRANSACTIONAL, Case, Stage
+from tests.stage import KEYED, TRANSACTIONAL, Case, Stage, at
 
 pytestmark = pytest.mark.long
 
@@ -53,7 +52,7 @@ async def test_a_case_whose_worker_is_killed_after_it_was_opened_again(
 ) -> None:
     case = await stage.begin(TRANSACTIONAL)
     assert await stage.over(case) is Status.SUCCEEDED
-    with survivor.frozen(), stage.worker(f"reopened-{next(NUMBERS)}", faults=kill_at(point)) as doomed:
+    with survivor.frozen(), stage.worker(f"reopened-{next(NUMBERS)}", faults=at(point, "kill")) as doomed:
         await doomed.ready()
         await stage.service.messages.add(OLGA, case.execution_id, "Thank you very much!")
         await doomed.killed()
@@ -69,7 +68,7 @@ async def test_a_case_whose_worker_is_killed_after_its_question_was_superseded(
 ) -> None:
     case = await stage.begin(KEYED, Mode.COPILOT)
     refund = await stage.asked(case)
-    with survivor.frozen(), stage.worker(f"superseded-{next(NUMBERS)}", faults=kill_at(point)) as doomed:
+    with survivor.frozen(), stage.worker(f"superseded-{next(NUMBERS)}", faults=at(point, "kill")) as doomed:
         await doomed.ready()
         await stage.service.messages.add(OLGA, case.execution_id, "Never mind, I do not need it any more.")
         await doomed.killed()
@@ -88,7 +87,7 @@ async def test_a_worker_that_wakes_up_after_it_read_a_message_writes_nothing(
 ) -> None:
     case = await stage.begin(TRANSACTIONAL)
     assert await stage.over(case) is Status.SUCCEEDED
-    with stage.worker(f"frozen-{next(NUMBERS)}", faults=freeze_at(point)) as zombie:
+    with stage.worker(f"frozen-{next(NUMBERS)}", faults=at(point, "pause")) as zombie:
         with survivor.frozen():
             await zombie.ready()
             await stage.service.messages.add(OLGA, case.execution_id, "Thank you very much!")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -9,11 +11,12 @@ import pytest
 from casework.execution import Status
 from tests.forks import Forked
 from tests.processes import eventually
-from tests.stage import KEYED, TRANSACTIONAL, Stage
+from tests.stage import KEYED, TAKEN_OVER_S, TRANSACTIONAL, Stage
 
 pytestmark = pytest.mark.long
 
 OURS = "graphs.support:builder"
+NEVER = "PT1H"
 FORK = "a fork in the checkpoints"
 
 NUMBERS = count(1)
@@ -79,3 +82,27 @@ async def test_killed_when_the_provider_has_answered(
             await doomed.killed()
         assert await stage.over(case) is Status.SUCCEEDED
     assert stage.paid_back(case) == paid
+
+
+@pytest.mark.parametrize(
+    ("every", "status"),
+    [
+        pytest.param("PT0.5S", Status.SUCCEEDED, id="the reconciler has it taken over"),
+        pytest.param(NEVER, Status.RUNNING, id="without it nobody ever comes"),
+    ],
+)
+async def test_a_case_whose_worker_is_dead(stage: Stage, survivor: Forked, every: str, status: Status) -> None:
+    reconciling = replace(stage, env={**stage.env, "CASEWORK_RECONCILE_EVERY": every})
+    with stage.worker(f"dying-{next(NUMBERS)}", faults="after_effect=kill") as doomed:
+        await doomed.ready()
+        with survivor.frozen():
+            case = await stage.begin(KEYED)
+            await doomed.killed()
+            with reconciling.worker(f"heir-{next(NUMBERS)}") as heir:
+                await heir.ready()
+                await asyncio.sleep(TAKEN_OVER_S)  # nothing to wait for: the control is that nothing comes
+                assert (await stage.service.store.get("default", case.execution_id)).status is status
+                await heir.stop()
+    assert await stage.over(case) is Status.SUCCEEDED
+    assert stage.paid_back(case) == [1780]
+    assert await stage.broken() == []

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from casework.execution import Status
 from tests.forks import Forked
 from tests.processes import eventually
-from tests.stage import KEYED, TRANSACTIONAL, Case, Stage
+from tests.stage import KEYED, OUTSIDE, TRANSACTIONAL, Case, Stage, at
 
 pytestmark = pytest.mark.long
 
@@ -25,7 +25,6 @@ POINTS = (
     "after_effect",
     "before_finish",
 )
-OUTSIDE = ("after_started", "before_send", "after_answer")
 
 BLOCKED_S = 10
 """Longer than the lease, and than another worker needs to take over and finish."""
@@ -43,7 +42,7 @@ NUMBERS = count(1)
 async def test_a_worker_that_wakes_up_after_its_lease_writes_nothing(
     stage: Stage, survivor: Forked, like: str, point: str
 ) -> None:
-    with stage.worker(f"zombie-{next(NUMBERS)}", faults=freeze_at(point)) as zombie:
+    with stage.worker(f"zombie-{next(NUMBERS)}", faults=at(point, "pause")) as zombie:
         await zombie.ready()
         with survivor.frozen():
             case = await stage.begin(like)
@@ -79,11 +78,6 @@ GAVE_UP = ("run.lost_lease", "lease.lost", "run.failed")
 
 def gave_up(zombie: Forked) -> bool:
     return any(sign in zombie.said() for sign in GAVE_UP)
-
-
-def freeze_at(point: str) -> str:
-    name, _, nth = point.partition("@")
-    return f"{name}=pause@{nth or 1}"
 
 
 ROWS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ DECISION = {"type": "approve", "digest": "0" * 64}
 ALL = {"olga", "ada", "ben", "amy", "bot"}
 STARTERS = {"olga", "amy", "bot"}
 PERSONS = ALL - {"bot"}
+ADMINS = {"amy"}
 
 ROUTES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("POST", "/workflows/support/executions", {"json": {"input": DAMAGED}}, STARTERS),
@@ -41,6 +43,15 @@ ROUTES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("POST", f"/executions/{ID}/solve", {"json": {"note": "Done."}}, PERSONS),
     ("POST", f"/executions/{ID}/hand-back", {"json": {"instruction": "Go on."}}, PERSONS),
     ("POST", f"/approvals/{ID}/decision", {"json": DECISION}, PERSONS),
+    ("POST", "/webhooks", {"json": {}}, ADMINS),
+    ("GET", "/webhooks", {}, ADMINS),
+    ("GET", f"/webhooks/{ID}", {}, ADMINS),
+    ("PATCH", f"/webhooks/{ID}", {"json": {}}, ADMINS),
+    ("DELETE", f"/webhooks/{ID}", {}, ADMINS),
+    ("POST", f"/webhooks/{ID}/rotate", {}, ADMINS),
+    ("POST", f"/webhooks/{ID}/test", {}, ADMINS),
+    ("GET", f"/webhooks/{ID}/deliveries", {}, ADMINS),
+    ("POST", f"/webhooks/{ID}/deliveries/{ID}/retry", {}, ADMINS),
     ("GET", "/", {}, PERSONS),
     ("GET", "/desk/inbox", {}, PERSONS),
     ("GET", "/desk/waiting", {}, PERSONS),
@@ -83,7 +94,7 @@ async def test_no_route_is_open_to_nobody(web: Web) -> None:
 async def test_the_table_above_and_the_public_paths_are_all_there_is(web: Web) -> None:
     document = web.app.openapi()
     documented = {
-        (m.upper(), p.replace("{execution_id}", ID).replace("{approval_id}", ID).replace("{workflow}", "support"))
+        (m.upper(), re.sub(r"\{\w+_id\}", ID, p).replace("{workflow}", "support"))
         for p, methods in document["paths"].items()
         for m in methods
     }

@@ -18,7 +18,7 @@ from graphs.catalog import Catalog
 from graphs.support import support
 from nodes.followups import is_followup
 from nodes.offline import OfflineRules, Reply
-from tests.integration.test_messages import DEAR, LOOK, REFUND, REPLY, Meanwhile, kinds, late, read, while_looking
+from tests.meanwhile import DEAR, LOOK, REFUND, REPLY, Meanwhile, kinds, late, read, while_looking
 from tests.rig import ADA, OLGA, Rig, rig, scripted
 from tests.soundness import broken
 
@@ -214,7 +214,7 @@ async def test_a_cancel_and_a_message_that_both_come_in_at_the_end_do_not_open_t
             await case.write(execution_id, "Wait!")
             await case.store.cancel(OLGA, execution_id)
 
-        assert await late(case, both).advance(execution_id) is Status.SUCCEEDED
+        assert await late(case, both).advance(execution_id) is Status.CANCELLED
         assert await broken(case.resources.engine, payments_book) == []
 
 

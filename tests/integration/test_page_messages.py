@@ -65,6 +65,9 @@ async def test_what_is_refused_is_said_and_still_there(web: Web) -> None:
         empty = await olga.post(f"{path}/messages", data={"text": ""})
         assert empty.status_code == 422
         assert "Not passed on." in words(empty)
+        broken = await olga.post(f"{path}/messages", data={"text": "Hello?", "key": "a\x00"})
+        assert broken.status_code == 422
+        assert "Key: remove the NUL or broken character" in words(broken)
         await olga.post(f"{path}/cancel")
         refused = await olga.post(f"{path}/messages", data={"text": "Hello <there>?"})
         assert refused.status_code == 409

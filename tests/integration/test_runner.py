@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import BaseMessage
+from sqlalchemy import text
 
 from casework.errors import ExecutionOver, LostLease
 from casework.execution import Mode, Status
-from casework.legs import Ending
+from casework.legs import Ending, Leg, Legs
 from casework.settings import Settings
 from graphs.assembly import assemble
 from graphs.catalog import Catalog
@@ -21,6 +23,7 @@ from graphs.support import support
 from nodes.offline import OfflineRules, Reply
 from policies.limits import Limits
 from tests.rig import ADA, OLGA, Rig, call, rig, scripted
+from tests.soundness import broken
 
 REFUND = call("issue_refund", order_id="O-5042", amount_minor=1500, reason="damaged")
 REPLY = call("reply_to_customer", body="We have paid it back. Sorry for the trouble.")
@@ -133,6 +136,33 @@ async def test_a_decision_that_lands_while_the_run_is_under_way_is_not_lost(
         assert await case.scalar(REFUNDED) == 1500
 
 
+class Unseeing(Legs):
+    """Ends a leg as if nothing could have arrived meanwhile."""
+
+    async def finish(self, leg: Leg, ending: Ending, pending: Collection[str]) -> Status:
+        await super().finish(leg, ending, pending)
+        async with self.engine.begin() as db:
+            await db.execute(text("UPDATE casework.executions SET status = 'waiting'"))
+        return ending.status
+
+
+async def test_without_a_second_look_it_is_lost(settings: Settings, database_url: str, payments_book: Path) -> None:
+    async with rig(settings, database_url, scripted([REFUND, REPLY], "Done.")) as case:
+        execution_id = await case.start("T-1042", Mode.COPILOT)
+        await case.advance(execution_id)
+        refund, reply = await case.pending(execution_id)
+        await case.decide(ADA, refund)
+        leg = await case.legs.claim(execution_id, "slow", timedelta(seconds=30))
+        assert leg is not None
+        await case.decide(ADA, reply)
+        still_asked = set(await _interrupts(case, execution_id))
+        await Unseeing(**vars(case.legs)).finish(leg, Ending(Status.WAITING), still_asked)
+        assert await case.advance(execution_id) is None
+        assert await case.legs.forgotten(timedelta(0)) == []
+        found = await broken(case.resources.engine, payments_book)
+        assert f"an execution that nobody will carry on: {execution_id}" in found
+
+
 async def test_a_broken_run_is_tried_again_and_goes_on_from_its_checkpoint(
     settings: Settings, database_url: str
 ) -> None:
@@ -209,6 +239,14 @@ async def test_cancelling_a_waiting_execution_supersedes_its_questions(settings:
         assert (await case.store.cancel(OLGA, execution_id)).status is Status.CANCELLED
         assert await case.scalar("SELECT state FROM casework.approvals") == "superseded"
         assert await case.advance(execution_id) is None
+
+
+async def test_cancelling_between_two_tries_ends_the_leg(settings: Settings, database_url: str) -> None:
+    async with rig(settings, database_url, failing(1, scripted("Done."))) as case:
+        execution_id = await case.start("T-1042")
+        assert await case.advance(execution_id) is Status.QUEUED
+        assert (await case.store.cancel(OLGA, execution_id)).status is Status.CANCELLED
+        assert await case.scalar("SELECT status FROM casework.runs WHERE finished_at IS NOT NULL") == "cancelled"
 
 
 async def test_a_paused_node_that_is_gone_refuses_to_resume_and_keeps_the_decision(
