@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test test-long soak bench lint format lock clean
+.PHONY: run demo test test-long browser soak bench lint format lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run ## start everything on http://127.0.0.1:8000
@@ -14,6 +14,10 @@ demo: $(VENV)/run ## work the demo tickets without a person, and check every out
 
 test: $(VENV)/dev ## every test but the long ones
 	$(BIN)/pytest -m "not long"
+
+browser: ## the Chromium that the desk's tests need, on Debian and Ubuntu
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { if [ "$$(id -u)" = 0 ]; then apt-get install -y --no-install-recommends chromium; else sudo apt-get install -y --no-install-recommends chromium; fi; }
 
 test-long: $(VENV)/dev ## workers killed, frozen and cut off at every point of a case
 	$(BIN)/pytest -m long

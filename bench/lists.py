@@ -27,9 +27,11 @@ import psycopg
 import casework  # noqa: F401  # first: it sets what LangGraph reads while it is imported
 from bench.filling import SMALL_TENANT, TENANT, fill
 from bench.service import CONFIG
+from casework.actor import Actor, Role
 from casework.approval import ApprovalState
 from casework.embedded import embedded_postgres
-from casework.execution import Status
+from casework.execution import Outcome, Status
+from casework.inbox import Wanted
 from casework.migrate import migrate
 from casework.settings import Settings
 from server.jobs import Worker
@@ -41,6 +43,7 @@ LOOKS = 3
 """Times a plan is run; the median counts, so the pages it needs are in memory."""
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
 LEASE = timedelta(seconds=30)
+ANA = Actor(actor_id="ana", tenant=TENANT, roles=frozenset({Role.APPROVER}))
 SMALL = {"audit_head"}
 """Tables with a row per tenant: read from end to end, as they should be."""
 
@@ -148,6 +151,13 @@ def _calls(service: Service, worker: Worker, at: Landmarks) -> dict[str, Call]:
         "approvals: of one execution": inbox(execution_id=at.waiting),
         "approvals: state=approved": inbox(state=ApprovalState.APPROVED),
         "approvals: state=expired, of nobody": inbox(state=ApprovalState.EXPIRED),
+        "executions: specialist=billing": page(specialist="billing"),
+        "executions: specialist, of nobody": page(specialist="never"),
+        "executions: customer=C-1": page(customer="C-1"),
+        "executions: outcome=by_a_person": page(outcome=Outcome.BY_A_PERSON),
+        "handed: all": lambda: service.handing.page(ANA, limit=LIMIT),
+        "inbox: mine": lambda: service.inbox.page(ANA, Wanted(mine=True), LIMIT),
+        "inbox: what waits": lambda: service.inbox.waiting(ANA),
         "worker: forgotten": lambda: legs.forgotten(timedelta(seconds=10)),
         "worker: reopen": lambda: legs.reopen({"v1"}),
         "worker: expire_due": decisions.expire_due,

@@ -63,6 +63,29 @@ class ApprovalState(StrEnum):
     """Its execution was cancelled or went on without it, or whoever asked wrote again before anyone decided."""
 
 
+class RejectCode(StrEnum):
+    """Why not, from a short list: to be counted, and told to the agent in these words."""
+
+    WRONG_AMOUNT = "wrong_amount"
+    WRONG_TARGET = "wrong_target"
+    NOT_ENTITLED = "not_entitled"
+    NEEDS_FACTS = "needs_facts"
+    WRONG_WORDS = "wrong_words"
+    BETTER_WAY = "better_way"
+    OTHER = "other"
+
+
+REJECT_CODES: Mapping[RejectCode, str] = {
+    RejectCode.WRONG_AMOUNT: "The amount is wrong",
+    RejectCode.WRONG_TARGET: "It is the wrong order, person or place",
+    RejectCode.NOT_ENTITLED: "They are not entitled to this",
+    RejectCode.NEEDS_FACTS: "More must be found out first",
+    RejectCode.WRONG_WORDS: "The wording is wrong",
+    RejectCode.BETTER_WAY: "There is a better way to help",
+    RejectCode.OTHER: "Another reason",
+}
+
+
 class _Decision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -87,6 +110,10 @@ class Reject(_Decision):
 
     type: Literal["reject"]
     reason: Annotated[str, Field(min_length=1, max_length=2000, description="Told to the agent, and kept.")]
+    code: Annotated[
+        RejectCode | None,
+        Field(description="Why, from a short list, to be counted.", exclude_if=lambda code: code is None),
+    ] = None
 
 
 class Respond(_Decision):

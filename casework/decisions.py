@@ -135,7 +135,7 @@ class Decisions:
             where.append(approvals.c.execution_id == execution_id)
         if after is not None:
             where.append(tuple_(approvals.c.expires_at, approvals.c.approval_id) > tuple_(*after))
-        query = _query(tenant, *where).order_by(approvals.c.expires_at, approvals.c.approval_id).limit(limit)
+        query = approvals_query(tenant, *where).order_by(approvals.c.expires_at, approvals.c.approval_id).limit(limit)
         async with self.engine.connect() as db:
             return [Approval.model_validate(row) for row in await db.execute(query)]
 
@@ -282,11 +282,12 @@ class Decisions:
 async def read_approval(engine: AsyncEngine, tenant: str, approval_id: UUID) -> Approval | None:
     """The approval as it stands; None when there is no such one in the tenant."""
     async with engine.connect() as db:
-        row = (await db.execute(_query(tenant, approvals.c.approval_id == approval_id))).one_or_none()
+        row = (await db.execute(approvals_query(tenant, approvals.c.approval_id == approval_id))).one_or_none()
     return Approval.model_validate(row) if row is not None else None
 
 
-def _query(tenant: str, *where: ColumnElement[bool]) -> Select[Any]:
+def approvals_query(tenant: str, *where: ColumnElement[bool]) -> Select[Any]:
+    """Approvals of a tenant, each with its execution and who voted on its present digest."""
     voters = (
         select(func.coalesce(func.jsonb_agg(votes.c.actor_id), func.jsonb_build_array()))
         .where(votes.c.approval_id == approvals.c.approval_id, votes.c.digest == approvals.c.digest)

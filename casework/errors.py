@@ -16,7 +16,8 @@
     │   ├── InputInvalid (422)   TooManyTries (429)
     │   └── Conflict (409)       IdempotencyKeyReused, ApprovalDecided, ApprovalExpired,
     │                            ApprovalSuperseded, DigestStale, ExecutionOver,
-    │                            TakesNoMessages, MessagesUnread, NameTaken
+    │                            TakesNoMessages, MessagesUnread, NameTaken, NotWithPeople,
+    │                            OwnedByAnother, CallUnderWay
     └── OperatorError            whoever runs the service (5xx, or a refusal to start)
         ├── SettingsInvalid
         ├── GraphInvalid
@@ -200,6 +201,24 @@ class NameTaken(Conflict):
     """There is somebody of this name already."""
 
     code = "name_taken"
+
+
+class NotWithPeople(Conflict):
+    """This case is not with people: its agents have it, or it has ended. Take it over first."""
+
+    code = "not_with_people"
+
+
+class OwnedByAnother(Conflict):
+    """Somebody else has this case. Assign it to yourself first, and tell them."""
+
+    code = "owned_by_another"
+
+
+class CallUnderWay(Conflict):
+    """A call of this case was sent and its outcome is not known yet. Wait for it, or say what became of it, first."""
+
+    code = "call_under_way"
 
 
 class OperatorError(CaseworkError):

@@ -25,6 +25,16 @@ class Status(StrEnum):
 OVER = frozenset({Status.SUCCEEDED, Status.ESCALATED, Status.FAILED, Status.CANCELLED})
 
 
+class Outcome(StrEnum):
+    """How a case ended, and through whom."""
+
+    BY_AGENTS = "by_agents"
+    BY_A_PERSON = "by_a_person"
+    WITH_PEOPLE = "with_people"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class Mode(StrEnum):
     """How far agents go alone in a workflow."""
 
@@ -67,6 +77,14 @@ class Execution(BaseModel):
     """How many messages came in after its start."""
     messages_read: int = 0
     """How many of them its agents have read, as of the end of its last run."""
+    specialist: str | None = None
+    """Who worked it when its last run ended; None: not routed yet, or a graph without specialists."""
+    owner: str | None = None
+    """Actor id of the person who has it, or had it when it was last handed to people; None: nobody took it yet."""
+    solved_by: str | None = None
+    """Actor id of the person who ended it by hand; None: its agents did, or it goes on."""
+    event_seq: int = 0
+    """Number of its newest event."""
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None = None

@@ -75,6 +75,8 @@ class Ending:
     """model_calls, tool_calls, tokens, cost_microusd: cumulative, from the graph's state."""
     messages_read: int | None = None
     """Number of the last message that was read, from the graph's state; None: the leg broke off, it is not known."""
+    specialist: str | None = None
+    """Who works it, from the graph's state; None: not known, or nobody yet."""
 
 
 TOTALS = ("model_calls", "tool_calls", "tokens", "cost_microusd")
@@ -136,6 +138,7 @@ ended AS (
 counted AS (
     UPDATE casework.executions SET status = %(status)s, result = %(result)s, error = %(error)s,
         {", ".join(f"{name} = COALESCE(%({name})s::bigint, {name})" for name in KEPT)},
+        specialist = COALESCE(%(specialist)s, specialist),
         lease_owner = NULL, lease_until = NULL, wake_at = now(), finished_at = CASE WHEN %(over)s THEN now() END,
         event_seq = event_seq + %(event_count)s, updated_at = clock_timestamp()
     WHERE execution_id = (SELECT execution_id FROM fence)
@@ -162,6 +165,7 @@ def _end_of(
         "result": Jsonb(result) if result is not None else None,
         "error": ending.error,
         "messages_read": ending.messages_read,
+        "specialist": ending.specialist,
         **{name: ending.totals.get(name) for name in TOTALS},
         **story_of(story),
         **told_of(leg.execution.execution_id, facts_of(story)),

@@ -87,7 +87,8 @@ class Listener:
         self.closed = False
         """Whether the process is about to stop: readers end what they wait for."""
         self._listener_id = uuid4()
-        self._ears: dict[UUID, set[Ear]] = {}
+        self._ears: dict[UUID | None, set[Ear]] = {}
+        """By execution; None: of every one."""
         self._wanted = asyncio.Event()
 
     @asynccontextmanager
@@ -106,8 +107,8 @@ class Listener:
             self.hearing = False
 
     @contextmanager
-    def attend(self, execution_id: UUID, *, tokens: bool = False) -> Iterator[Ear]:
-        """Be told of an execution's news; with `tokens`, also what its models are saying."""
+    def attend(self, execution_id: UUID | None, *, tokens: bool = False) -> Iterator[Ear]:
+        """Be told of an execution's news, or of every one's; with `tokens`, also what one's models are saying."""
         ear = Ear(tokens)
         self._ears.setdefault(execution_id, set()).add(ear)
         if tokens:
@@ -146,6 +147,9 @@ class Listener:
 
     def _hand_on(self, notice: psycopg.Notify) -> None:
         execution_id, _, said = notice.payload.partition(" ")
+        for ear in self._ears.get(None, ()):
+            if notice.channel == journal.CHANNEL:
+                ear.news.set()
         for ear in self._ears.get(UUID(execution_id), ()):
             if notice.channel == journal.CHANNEL:
                 ear.status = said
@@ -165,7 +169,7 @@ class Listener:
         announced: list[UUID] = []
         try:
             while True:
-                wanted = [id_ for id_, ears in self._ears.items() if any(ear.wants_tokens for ear in ears)]
+                wanted = [id_ for id_, ears in self._ears.items() if id_ and any(ear.wants_tokens for ear in ears)]
                 if wanted or announced:
                     await self._tell(ANNOUNCE, self._listener_id, wanted, LISTENING_FOR)
                 announced = wanted

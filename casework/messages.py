@@ -9,6 +9,7 @@ Lock order, always: execution row, approval row, audit head.
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,13 @@ MAX_UNREAD = 20
 """Messages of one execution that may wait for its agents: all of them go into one prompt."""
 
 
+class MessageKind(StrEnum):
+    MESSAGE = "message"
+    """Whoever asked wrote again."""
+    INSTRUCTION = "instruction"
+    """A person who had the case says how the agents shall go on with it."""
+
+
 class Message(BaseModel):
     """One row of `casework.messages`."""
 
@@ -44,7 +52,8 @@ class Message(BaseModel):
     author: str
     """Actor id of whoever passed it on."""
     text: str
-    """As it came in. An outsider's own words: untrusted."""
+    """As it came in. An outsider's own words: untrusted; of an instruction, a colleague's."""
+    kind: MessageKind = MessageKind.MESSAGE
     at: datetime
 
 
@@ -72,7 +81,7 @@ class Messages:
                     raise IdempotencyKeyReused(field="Idempotency-Key")
                 return before, Status(row.status), False
             _refuse(row)
-            message = await _insert(db, row, actor, text, idempotency_key)
+            message = await insert_message(db, row, actor, text, idempotency_key)
             status = await self._pass_on(db, row, message)
             await fault("inside_message")
         await fault("after_message")
@@ -94,7 +103,13 @@ class Messages:
             ended = {"finished_at": row.finished_at.isoformat(), "result": row.result, "message": message.number}
             story.append(NewEvent("execution.reopened", ended))
         again = status is Status.SUCCEEDED or (status is Status.WAITING and bool(superseded))
-        queued = {"status": Status.QUEUED, "wake_at": func.now(), "result": None, "finished_at": None}
+        queued = {
+            "status": Status.QUEUED,
+            "wake_at": func.now(),
+            "result": None,
+            "finished_at": None,
+            "solved_by": None,
+        }
         await db.execute(
             update(executions)
             .where(executions.c.execution_id == row.execution_id)
@@ -112,13 +127,15 @@ async def read_after(engine: AsyncEngine, execution_id: UUID, number: int) -> li
         return [Message.model_validate(row) for row in await db.execute(_newer_than(execution_id, number))]
 
 
-async def supersede_calls(db: AsyncConnection, execution: Row[Any] | Execution, number: int) -> list[NewEvent]:
+async def supersede_calls(
+    db: AsyncConnection, execution: Row[Any] | Execution, number: int, reason: str = OVERTAKEN
+) -> list[NewEvent]:
     """Close what is still asked about calls: message `number` is not known to who proposed them.
 
     Whether a call happened is asked on: a message changes nothing about that. Votes for what is closed are void, as
     a new proposal is a new question. Returns what is to be told; the execution's row must be locked.
     """
-    refusal = func.jsonb_build_object("type", "reject", "digest", approvals.c.digest, "reason", OVERTAKEN)
+    refusal = func.jsonb_build_object("type", "reject", "digest", approvals.c.digest, "reason", reason)
     closed = await db.execute(
         update(approvals)
         .where(
@@ -132,7 +149,7 @@ async def supersede_calls(db: AsyncConnection, execution: Row[Any] | Execution, 
     told = []
     for row in closed.all():
         what = {"approval_id": str(row.approval_id), "tool": row.tool, "message": number}
-        told.append(NewEvent("approval.superseded", {**what, "reason": OVERTAKEN}))
+        told.append(NewEvent("approval.superseded", {**what, "reason": reason}))
         await audit.append(
             db,
             execution.tenant,
@@ -185,7 +202,15 @@ def _refuse(row: Row[Any]) -> None:
         raise MessagesUnread(f"{MAX_UNREAD} messages wait to be read; send the next one when some of them were")
 
 
-async def _insert(db: AsyncConnection, row: Row[Any], actor: Actor, text: str, key: str | None) -> Message:
+async def insert_message(
+    db: AsyncConnection,
+    row: Row[Any],
+    actor: Actor,
+    text: str,
+    key: str | None,
+    kind: MessageKind = MessageKind.MESSAGE,
+) -> Message:
+    """Number and insert one; the execution's row must be locked, and its count is the caller's to raise."""
     new = (
         insert(messages)
         .values(
@@ -193,6 +218,7 @@ async def _insert(db: AsyncConnection, row: Row[Any], actor: Actor, text: str, k
             number=row.messages + 1,
             author=actor.actor_id,
             text=text,
+            kind=kind,
             idempotency_key=key,
         )
         .returning(messages)

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, and_, func, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Text, and_, func, literal_column, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from casework import audit
@@ -20,7 +20,7 @@ from casework.actor import Actor
 from casework.approval import ApprovalState, canonical
 from casework.dispatch import Dispatcher
 from casework.errors import ExecutionOver, IdempotencyKeyReused, NotFound
-from casework.execution import OVER, Event, Execution, Mode, Status
+from casework.execution import OVER, Event, Execution, Mode, Outcome, Status
 from casework.faults import fault
 from casework.journal import NOTICE, STORY, NewEvent, facts_of, story_of, write_events
 from casework.outbox import TOLD, told_of
@@ -37,6 +37,19 @@ SELECT *, {NOTICE} FROM counted"""
 FIRST = """SELECT * FROM casework.executions
 WHERE tenant = %(tenant)s AND requester = %(requester)s AND idempotency_key = %(key)s"""
 GET = "SELECT * FROM casework.executions WHERE execution_id = %s AND tenant = %s"
+
+
+customer_column: ColumnElement[str] = literal_column("((casework.executions.input -> 'case') ->> 'customer_id')", Text)
+"""Whom a case is about, when its workflow says so under this name. Written as in its index: parameters do not match."""
+
+
+OUTCOMES: Mapping[Outcome, list[ColumnElement[bool]]] = {
+    Outcome.BY_AGENTS: [executions.c.status == Status.SUCCEEDED, executions.c.solved_by.is_(None)],
+    Outcome.BY_A_PERSON: [executions.c.status == Status.SUCCEEDED, executions.c.solved_by.is_not(None)],
+    Outcome.WITH_PEOPLE: [executions.c.status == Status.ESCALATED],
+    Outcome.FAILED: [executions.c.status == Status.FAILED],
+    Outcome.CANCELLED: [executions.c.status == Status.CANCELLED],
+}
 
 
 class Store:
@@ -107,15 +120,27 @@ class Store:
         status: Status | None = None,
         workflow: str | None = None,
         requester: str | None = None,
+        specialist: str | None = None,
+        customer: str | None = None,
+        outcome: Outcome | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> list[Execution]:
-        """Newest first. `before`: (created_at, execution_id) of the last one of the previous page."""
+        """Newest first. `before`: (created_at, execution_id) of the last one of the previous page.
+
+        `customer`: the case's customer_id. `since`, `until`: when it was started.
+        """
         where: list[ColumnElement[bool]] = [executions.c.tenant == tenant, executions.c.source == "api"]
-        if status is not None:
-            where.append(executions.c.status == status)
-        if workflow is not None:
-            where.append(executions.c.workflow == workflow)
-        if requester is not None:
-            where.append(executions.c.requester == requester)
+        wanted = {"status": status, "workflow": workflow, "requester": requester, "specialist": specialist}
+        where += [executions.c[name] == value for name, value in wanted.items() if value is not None]
+        if customer is not None:
+            where.append(customer_column == customer)
+        if outcome is not None:
+            where += OUTCOMES[outcome]
+        if since is not None:
+            where.append(executions.c.created_at >= since)
+        if until is not None:
+            where.append(executions.c.created_at < until)
         if before is not None:
             where.append(tuple_(executions.c.created_at, executions.c.execution_id) < tuple_(*before))
         query = (
@@ -198,6 +223,16 @@ async def _first(db: Connection, asked: Mapping[str, Any]) -> Execution:
     row = await (await db.execute(FIRST, asked)).fetchone()
     if row is None or row["request_hash"] != asked["request_hash"]:
         raise IdempotencyKeyReused(field="Idempotency-Key")
+    return Execution.model_validate(row)
+
+
+async def read_execution(engine: AsyncEngine, tenant: str, execution_id: UUID) -> Execution:
+    """Raises NotFound for an unknown id and for another tenant's alike."""
+    query = select(executions).where(executions.c.execution_id == execution_id, executions.c.tenant == tenant)
+    async with engine.connect() as db:
+        row = (await db.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no execution {execution_id}")
     return Execution.model_validate(row)
 
 

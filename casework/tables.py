@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     Uuid,
     func,
@@ -35,6 +36,12 @@ metadata = MetaData(
 
 def _created() -> Column[object]:
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _listed(name: str, *filters: str | TextClause, where: str | None = None) -> Index:
+    """For a list of a tenant's executions by a filter, newest first, in keyset pages."""
+    only = text(where) if where is not None else None
+    return Index(name, "tenant", *filters, text("created_at DESC"), text("execution_id DESC"), postgresql_where=only)
 
 
 executions = Table(
@@ -65,15 +72,21 @@ executions = Table(
     Column("cost_microusd", BigInteger, nullable=False, server_default="0"),
     Column("messages", Integer, nullable=False, server_default="0"),  # how many came; the number of the newest
     Column("messages_read", Integer, nullable=False, server_default="0"),  # of the graph's state, when a leg ended
+    Column("specialist", Text),  # who worked it when its last run ended
+    Column("owner", Text),  # the person who has it, or had it when it was handed to people last
+    Column("solved_by", Text),  # the person who ended it by hand; NULL: the agents did, or it goes on
     _created(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),
     Column("pruned_at", DateTime(timezone=True)),  # when its checkpoints were deleted
     UniqueConstraint("tenant", "requester", "idempotency_key"),
-    Index("executions_page_idx", "tenant", text("created_at DESC"), text("execution_id DESC")),
-    Index("executions_status_idx", "tenant", "status", text("created_at DESC"), text("execution_id DESC")),
-    Index("executions_workflow_idx", "tenant", "workflow", text("created_at DESC"), text("execution_id DESC")),
-    Index("executions_requester_idx", "tenant", "requester", text("created_at DESC"), text("execution_id DESC")),
+    _listed("executions_page_idx"),
+    _listed("executions_status_idx", "status"),
+    _listed("executions_workflow_idx", "workflow"),
+    _listed("executions_requester_idx", "requester"),
+    _listed("executions_specialist_idx", "specialist"),
+    _listed("executions_customer_idx", text("((input -> 'case') ->> 'customer_id')")),
+    _listed("executions_by_hand_idx", where="solved_by IS NOT NULL"),
     Index("executions_runnable_idx", "status", "lease_until", postgresql_where=text("status IN ('queued', 'running')")),
     Index(
         "executions_prunable_idx",
@@ -139,6 +152,13 @@ approvals = Table(
         "execution_id",
         postgresql_where=text("decision IS NOT NULL AND applied_at IS NULL"),
     ),
+    Index(
+        "approvals_decided_idx",
+        "tenant",
+        "tool",
+        text("decided_at DESC"),
+        postgresql_where=text("decided_at IS NOT NULL"),
+    ),
 )
 
 votes = Table(
@@ -187,6 +207,7 @@ messages = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("author", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("kind", Text, nullable=False, server_default="message"),  # message, or instruction: of a person in charge
     Column("idempotency_key", Text),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     UniqueConstraint("execution_id", "author", "idempotency_key"),

@@ -282,16 +282,18 @@ class Runner:
         ours = entry.workflow is not None
         spent = values.pop("spent", {}) if ours else {}
         read = values.pop("messages_read", 0) if ours else 0
+        works = values.pop("route", {}).get("specialist") if ours else None
         totals = {name: spent[name] for name in COUNTERS if name in spent}
         if snapshot is not None:
             deadline = self.resources.clock() + self.resources.settings.approval_deadline
             asked = questions(entry, execution_id, snapshot, deadline)
-            waits = Status.WAITING
-            return Ending(waits, questions=asked, events=context.journal.take(), totals=totals, messages_read=read)
+            waits, events = Status.WAITING, context.journal.take()
+            return Ending(waits, questions=asked, events=events, totals=totals, messages_read=read, specialist=works)
         outcome = values.get("outcome") if ours else None
         status = Status(outcome["status"]) if outcome else Status.SUCCEEDED
         events = context.journal.take()
-        return Ending(status, result=plain(values), events=events, totals=totals, messages_read=read)
+        result = plain(values)
+        return Ending(status, result=result, events=events, totals=totals, messages_read=read, specialist=works)
 
     async def _asked(self, leg: Leg) -> set[str]:
         """Interrupt ids of what was decided and could not be taken up: kept for the version that can."""

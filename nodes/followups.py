@@ -14,13 +14,15 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langgraph.types import Overwrite
 
 from casework.faults import fault
-from casework.messages import Message, read_after
+from casework.messages import Message, MessageKind, read_after
 from nodes.context import Context
 from nodes.state import State
 from policies import content
 
 SOURCE = "message"
 """What the fence around a message's text names as its source."""
+INSTRUCTION = "Instruction of a colleague, "
+"""How a person's instruction begins that comes with a case they hand back."""
 ID = "message_"
 """Begins the id of a message in the conversation; its number ends it."""
 
@@ -34,11 +36,11 @@ class News:
     @property
     def turns(self) -> list[HumanMessage]:
         """The messages as the models see them. Their own ids make them the same when the node runs again."""
-        return [HumanMessage(content.fence(m.text, SOURCE), id=f"{ID}{m.number}") for m in self.came]
+        return [HumanMessage(_told(m), id=f"{ID}{m.number}") for m in self.came]
 
     @property
     def suspicions(self) -> list[str]:
-        return [sign for message in self.came for sign in content.suspicions(message.text)]
+        return [sign for message in self.came for sign in _suspicions(message)]
 
     def seen(self, state: State) -> State:
         """The state as it is with them: who writes again is owed an answer of their own."""
@@ -49,7 +51,7 @@ class News:
     def note(self, context: Context, reader: str) -> None:
         """Tell the story of it. Only once nothing can fail any more: a try that breaks has read nothing."""
         for message in self.came:
-            found = content.suspicions(message.text)
+            found = _suspicions(message)
             context.journal.note("message.read", number=message.number, by=reader, suspicions=found)
 
     def joined(self, state: State, update: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,8 +65,20 @@ class News:
             "messages_read": self.came[-1].number,
             "suspicions": list(dict.fromkeys([*known, *self.suspicions])),
             "succeeded": Overwrite([]),
-            "untrusted_read": True,
+            "untrusted_read": any(m.kind is MessageKind.MESSAGE for m in self.came),
         }
+
+
+def _told(message: Message) -> str:
+    """Outsiders' words fenced as data; a colleague's instruction as what it is."""
+    if message.kind is MessageKind.INSTRUCTION:
+        return f"{INSTRUCTION}{message.author}, who has this case in hand:\n{content.clean(message.text)}"
+    return content.fence(message.text, SOURCE)
+
+
+def _suspicions(message: Message) -> list[str]:
+    """Signs of injected instructions. A colleague is expected to give some."""
+    return content.suspicions(message.text) if message.kind is MessageKind.MESSAGE else []
 
 
 async def news(state: State, context: Context) -> News:

@@ -118,6 +118,8 @@ class CaseOutput(TypedDict):
     """As in State."""
     messages_read: int
     """As in State."""
+    route: Route
+    """As in State."""
 
 
 class State(TypedDict, total=False):

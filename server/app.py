@@ -23,6 +23,7 @@ from server import (
     audit,
     executions,
     facts,
+    handing,
     keys,
     messages,
     ops,
@@ -35,8 +36,22 @@ from server.auth import refuse_undeclared
 from server.middleware import RequestEdge
 from server.problems import Problem, as_json, headers_of, problem_of
 from server.service import Service
-from server.ui import account, cases, deciding, inbox, reference, signing_in, writing
+from server.ui import (
+    account,
+    cases,
+    deciding,
+    handed,
+    inbox,
+    lists,
+    live,
+    numbers,
+    reference,
+    shell,
+    signing_in,
+    writing,
+)
 from server.ui import people as people_pages
+from server.ui import workflows as workflow_pages
 from server.ui.errors import error_page, is_page
 
 log = logger(__name__)
@@ -57,6 +72,7 @@ and `field` when one field of the request is at fault. Repeat a start or a messa
 TAGS = [
     {"name": "executions", "description": "One case going through a workflow."},
     {"name": "approvals", "description": "Questions to people about one exact tool call, and their answers."},
+    {"name": "handed to people", "description": "Cases that people have: take over, assign, solve, hand back."},
     {"name": "workflows", "description": "What can be started here."},
     {"name": "people", "description": "Who works here: roles, money limits, links to choose a password."},
     {"name": "keys", "description": "API keys: made, rotated with overlap, revoked."},
@@ -82,19 +98,11 @@ def create_app(service: Service) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.service = service
-    managing = (webhooks.router, people.router, keys.router, audit.router)
-    api = (
-        starting.router(service.catalog),
-        executions.router,
-        messages.router,
-        approvals.router,
-        workflows.router,
-        *managing,
-        ops.router,
-    )
-    own = (signing_in.router, account.router, people_pages.router, people_pages.keys_router)
-    pages = (inbox.router, cases.router, deciding.router, writing.router, reference.router, *own)
-    for router in (*api, *pages):
+    started = starting.router(service.catalog)
+    api = (executions, messages, handing, approvals, workflows, webhooks, people, keys, audit, ops)
+    desk = (inbox, deciding, cases, handed, writing, lists, workflow_pages, numbers, live, shell)
+    pages = (*desk, signing_in, account, people_pages, reference)
+    for router in (started, people_pages.keys_router, *(module.router for module in (*api, *pages))):
         refuse_undeclared(router)
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

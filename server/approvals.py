@@ -13,6 +13,7 @@ from server.auth import Decider, Live, Reader
 from server.paging import Cursor, Limit, cursor_of, position_of
 from server.problems import documented
 from server.storable import refuse_unstorable
+from tools.preview import Preview
 
 router = APIRouter(prefix="/approvals", tags=["approvals"])
 
@@ -57,6 +58,13 @@ class ApprovalPage(BaseModel):
     """Pass it as `cursor` for the next page; null: this was the last."""
 
 
+class PreviewAnswer(BaseModel):
+    preview: Preview | None
+    """Null: the tool offers none."""
+    why_not: str | None = None
+    """What kept it from being made; null otherwise."""
+
+
 @router.get("", summary="List approvals", responses=documented())
 async def list_approvals(
     service: Live,
@@ -81,6 +89,15 @@ async def list_approvals(
 async def get_approval(service: Live, actor: Reader, approval_id: UUID) -> Approval:
     """What is asked and why, the exact arguments, who voted, and the digest that a decision must name."""
     return await service.decisions.get(actor.tenant, approval_id)
+
+
+@router.get("/{approval_id}/preview", summary="Preview an approval's call", responses=documented(404))
+async def get_preview(service: Live, actor: Reader, approval_id: UUID) -> PreviewAnswer:
+    """What the call would change as things stand now, from the tool's own code. Nothing is changed by asking."""
+    approval = await service.decisions.get(actor.tenant, approval_id)
+    execution = await service.store.get(actor.tenant, approval.execution_id)
+    found = await service.previewing.of(approval, execution)
+    return PreviewAnswer(preview=None, why_not=found) if isinstance(found, str) else PreviewAnswer(preview=found)
 
 
 @router.post("/{approval_id}/decision", summary="Decide an approval", responses=documented(404, 409, 413))

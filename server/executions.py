@@ -6,9 +6,9 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
-from casework.execution import OVER, Event, Execution, Status
+from casework.execution import OVER, Event, Execution, Outcome, Status
 from server.auth import Live, Reader, Starter
 from server.paging import Cursor, Limit, Named, cursor_of, position_of
 from server.problems import documented
@@ -41,6 +41,11 @@ async def list_executions(
     status: Annotated[Status | None, Query(description="Only those that stand so.")] = None,
     workflow: Annotated[Named, Query(description="Only those of this workflow.")] = None,
     requester: Annotated[Named, Query(description="Only those that this actor started.")] = None,
+    specialist: Annotated[Named, Query(description="Only those that this specialist worked last.")] = None,
+    customer: Annotated[Named, Query(description="Only those about this `customer_id`.")] = None,
+    outcome: Annotated[Outcome | None, Query(description="Only those that ended so, and through whom.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Only those started then or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Only those started before.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> ExecutionPage:
@@ -52,6 +57,11 @@ async def list_executions(
         status=status,
         workflow=workflow,
         requester=requester,
+        specialist=specialist,
+        customer=customer,
+        outcome=outcome,
+        since=since,
+        until=until,
     )
     page = found[:limit]
     last = page[-1] if len(found) > limit else None

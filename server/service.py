@@ -13,10 +13,13 @@ from casework.deliveries import Deliveries
 from casework.dispatch import Queue
 from casework.egress import Egress
 from casework.errors import SettingsInvalid
+from casework.handing import Handing
 from casework.identity import Identity
+from casework.inbox import Inbox
 from casework.legs import Legs
 from casework.listening import Listener
 from casework.messages import Messages
+from casework.numbers import Numbers
 from casework.passwords import Hasher
 from casework.people import People
 from casework.resources import Resources, open_resources
@@ -26,6 +29,7 @@ from casework.store import Store
 from casework.webhooks import Webhooks
 from graphs.catalog import Catalog, open_services
 from graphs.deciding import Deciding
+from graphs.previewing import Previewing
 from graphs.runner import Runner
 from nodes.workflow import Services
 from server.jobs import Worker, open_queue, worker_name
@@ -45,7 +49,11 @@ class Service:
     store: Store
     decisions: Decisions
     messages: Messages
+    handing: Handing
+    inbox: Inbox
+    numbers: Numbers
     deciding: Deciding
+    previewing: Previewing
     identity: Identity
     people: People
     sessions: Sessions
@@ -85,7 +93,11 @@ async def open_service(settings: Settings, database_url: str) -> AsyncIterator[S
             store=store,
             decisions=decisions,
             messages=Messages(resources.engine, queue),
+            handing=Handing(resources.engine, queue),
+            inbox=Inbox(resources.engine),
+            numbers=Numbers(resources.engine),
             deciding=Deciding(decisions, store, catalog, resources, services),
+            previewing=Previewing(catalog, resources, services),
             identity=identity,
             people=people,
             sessions=open_sessions(resources, people),

@@ -104,13 +104,13 @@ async def story(service: Service, tenant: str, execution_id: UUID, after: int, s
         status, events = seen
         while not listener.closed and clock() < ends_at:
             for token in ear.take_tokens():
-                yield _block("token", token)
+                yield block("token", token)
             if events:
-                yield "".join(f"id: {event.seq}\n" + _block(event.type, event.model_dump_json()) for event in events)
+                yield "".join(f"id: {event.seq}\n" + block(event.type, event.model_dump_json()) for event in events)
                 after = events[-1].seq
             if len(events) < PAGE:
                 if status in OVER:
-                    yield _block("end", json.dumps({"status": status}))
+                    yield block("end", json.dumps({"status": status}))
                     return
                 if not await listener.news(ear, heartbeat_s):
                     yield HEARTBEAT
@@ -126,5 +126,6 @@ async def _look(service: Service, tenant: str, execution_id: UUID, after: int) -
         return None, []
 
 
-def _block(type_: str, data: str) -> str:
+def block(type_: str, data: str) -> str:
+    """One server-sent event."""
     return f"event: {type_}\ndata: {data.translate(ONE_LINE)}\n\n"

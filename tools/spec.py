@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from casework.actor import Actor
 from casework.errors import GraphInvalid
 from policies.verdict import Verdict
+from tools.preview import Preview
 
 Service = TypeVar("Service")
 
@@ -115,6 +116,11 @@ class Tool:
     """
     summary: Callable[[Any], str] | None = None
     """One line for the approver, from the real arguments: (args) → text."""
+    preview: Callable[[Any, ToolContext], Coroutine[Any, Any, Preview]] | None = None
+    """What would change, for the approver: (args, ctx with a read-only transaction) → Preview. Changes nothing.
+
+    Shown beside the arguments, never instead of them; one that fails is told so, and the question stands.
+    """
     asks: bool = True
     """Whether copilot mode asks before it. False only for handing over to a person."""
     untrusted: bool = False
@@ -142,6 +148,7 @@ def tool(
     find: ToolFunction | None = None,
     confirm: Callable[[Any, str, ToolContext], Coroutine[Any, Any, Any]] | None = None,
     summary: Callable[[Any], str] | None = None,
+    preview: Callable[[Any, ToolContext], Coroutine[Any, Any, Preview]] | None = None,
     asks: bool = True,
     untrusted: bool = False,
     timeout_s: float = 30.0,
@@ -178,6 +185,7 @@ def tool(
             find=find,
             confirm=confirm,
             summary=summary,
+            preview=preview,
             asks=asks,
             untrusted=untrusted,
             timeout_s=timeout_s,

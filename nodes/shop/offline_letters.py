@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from nodes.followups import INSTRUCTION
 from nodes.shop.offline_reading import Matter, Reading, read
 from nodes.shop.offline_vocabulary import INSTEAD, OF_THE_REQUEST, PEOPLE_FIRST, TAKEN_BACK, THANKS, Topic
 
@@ -91,9 +92,12 @@ def _written(messages: Sequence[BaseMessage]) -> Iterator[tuple[str, str]]:
     for message in messages:
         if isinstance(message, HumanMessage):
             yield from ((fence["source"], fence["inner"]) for fence in FENCE.finditer(message.text))
+            if message.text.startswith(INSTRUCTION):
+                yield "message", message.text.partition("\n")[2]
         elif isinstance(message, AIMessage) and not message.tool_calls:
             yield "answer", message.text
 
 
 def _letters_in(message: BaseMessage) -> bool:
-    return any(fence["source"] == "message" for fence in FENCE.finditer(message.text))
+    fenced = any(fence["source"] == "message" for fence in FENCE.finditer(message.text))
+    return fenced or message.text.startswith(INSTRUCTION)

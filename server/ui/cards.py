@@ -1,4 +1,4 @@
-"""One approval as a person sees it: the exact call, why it asks, and the answers they may give."""
+"""One approval as a person sees it: the exact call, what it would change, why it asks, and what may be answered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from casework.actor import Actor
-from casework.approval import Approval, ApprovalState, Decision, JsonSchema
+from casework.approval import REJECT_CODES, Approval, ApprovalState, Decision, JsonSchema, RejectCode
 from casework.errors import InputInvalid
+from casework.execution import Execution
+from casework.inbox import History, Similar
 from casework.rights import barred, barred_from_yes, wanted
 from graphs.catalog import Catalog, Entry
 from server.problems import Problem
+from server.service import Service
 from server.ui.forms import FormField, fields_of, read
 from server.ui.text import Row, rows_of
+from tools.preview import Preview
 
 TEXT: JsonSchema = {"type": "string", "minLength": 1, "maxLength": 2000}
 
@@ -28,6 +32,18 @@ class Refusal:
     problem: Problem
     typed: Mapping[str, str]
     """The form as it was sent, so that nothing must be typed twice."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What stands around an open question."""
+
+    preview: Preview | str | None
+    """What would change; why that is not known; or None when the tool does not say."""
+    similar: Similar | None
+    """None for a question of a graph that was not built by our assembly."""
+    history: History | None
+    """None when the case names no customer."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Card:
     """Inputs for an answer in the tool's place."""
     refusal: Refusal | None
     """The answer just given, when it was not taken."""
+    context: Context | None = None
+    """None once it is closed."""
 
     @property
     def open(self) -> bool:
@@ -63,7 +81,27 @@ class Card:
         return self.open and self.bar is None and answer in self.approval.allowed
 
 
-def card(actor: Actor, approval: Approval, catalog: Catalog, refusal: Refusal | None = None) -> Card:
+async def card_of(
+    service: Service, actor: Actor, approval: Approval, execution: Execution, refusal: Refusal | None = None
+) -> Card:
+    """A card with what stands around its question, while it is open."""
+    context = None
+    if approval.state is ApprovalState.PENDING:
+        context = Context(
+            preview=await service.previewing.of(approval, execution),
+            similar=await service.inbox.similar(approval) if approval.tool is not None else None,
+            history=await service.inbox.history(execution),
+        )
+    return card(actor, approval, service.catalog, refusal, context)
+
+
+def card(
+    actor: Actor,
+    approval: Approval,
+    catalog: Catalog,
+    refusal: Refusal | None = None,
+    context: Context | None = None,
+) -> Card:
     schema = args_schema(catalog, approval)
     edit = fields_of(schema, approval.args, "args") if schema is not None else None
     return Card(
@@ -75,6 +113,7 @@ def card(actor: Actor, approval: Approval, catalog: Catalog, refusal: Refusal | 
         edit=edit,
         respond=fields_of(_wrapped(approval), {}, "answer"),
         refusal=refusal,
+        context=context,
     )
 
 
@@ -85,7 +124,9 @@ def decision_of(approval: Approval, catalog: Catalog, form: Mapping[str, str]) -
         answer["args"] = read(args_schema(catalog, approval) or {}, form, "args")
     elif answer["type"] == "happened":
         answer["reference"] = form.get("reference", "").strip()
-    elif answer["type"] in ("reject", "stop"):
+    elif answer["type"] == "reject":
+        answer |= rejection_of(form)
+    elif answer["type"] == "stop":
         answer["reason"] = form.get("reason", "").replace("\r\n", "\n").strip()
     elif answer["type"] == "respond":
         answer["message"] = _message(approval, form)
@@ -95,6 +136,24 @@ def decision_of(approval: Approval, catalog: Catalog, form: Mapping[str, str]) -
         first = error.errors()[0]
         field = str(first["loc"][-1]) if first["loc"] else "type"
         raise InputInvalid(f"{field}: {first['msg']}", field=field) from error
+
+
+def rejection_of(form: Mapping[str, str]) -> dict[str, Any]:
+    """Why not: one of the short list, and words of the person's own. The list's words alone are enough but for `other`.
+
+    Raises InputInvalid.
+    """
+    text = form.get("reason", "").replace("\r\n", "\n").strip()
+    code = form.get("code", "")
+    if not code:
+        return {"reason": text}
+    if code not in REJECT_CODES:
+        raise InputInvalid("code: choose one of the list", field="code")
+    known = RejectCode(code)
+    if known is RejectCode.OTHER and not text:
+        raise InputInvalid("reason: say in a few words why not", field="reason")
+    said = REJECT_CODES[known]
+    return {"code": code, "reason": text if known is RejectCode.OTHER else f"{said}: {text}" if text else said}
 
 
 def args_schema(catalog: Catalog, approval: Approval) -> JsonSchema | None:

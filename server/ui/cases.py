@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -23,33 +24,39 @@ from server.executions import LARGEST_SEQ
 from server.messages import takes_messages
 from server.problems import Problem
 from server.service import Service
-from server.ui.cards import Refusal, card, entry_of
+from server.ui.cards import Refusal, card_of, entry_of
 from server.ui.picture import Picture, draw
 from server.ui.rendering import render
+from server.ui.shell import page
 from server.ui.story import told, visited
 
 router = APIRouter(prefix="/desk/executions/{execution_id}", include_in_schema=False)
 
-SHOWN_EVENTS = 1000
+SHOWN_EVENTS = 500
+"""The newest; earlier ones are a page away."""
 SHOWN_APPROVALS = 200
 NONE_REFUSED: Mapping[UUID, Refusal] = {}
 CLOSED_FOR_GOOD = frozenset({Status.FAILED, Status.CANCELLED})
+Seq = Annotated[int, Query(ge=1, le=LARGEST_SEQ)]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A message that is being written on the page."""
+    """A text that is being written on the page."""
 
     text: str = ""
     problem: Problem | None = None
     """Why it was not taken; None before it is sent."""
     key: str = field(default_factory=lambda: uuid4().hex)
     """Sent along with it, so that a double click passes it on once."""
+    form: str = "messages"
+    """Which of the page's forms it was typed into."""
 
 
 @router.get("")
-async def case(service: Live, actor: Person, execution_id: UUID) -> Response:
-    return await case_page(service, actor, execution_id)
+async def case(service: Live, actor: Person, execution_id: UUID, before: Seq | None = None) -> Response:
+    """`before`: show the events before this one instead of the newest."""
+    return await case_page(service, actor, execution_id, before=before)
 
 
 @router.get("/news")
@@ -60,12 +67,13 @@ async def news(
     after: Annotated[int, Query(ge=0, le=LARGEST_SEQ)],
     asked: Annotated[str, Query(max_length=64)],
 ) -> Response:
-    """What the page asks for every few seconds: 204, or the parts that changed since event `after`."""
+    """What the page asks for when something happened: 204, or the parts that changed since event `after`."""
     events = await service.store.events(actor.tenant, execution_id, after=after, limit=SHOWN_EVENTS)
     view = await _view(service, actor, execution_id)
     if not events and view["asked"] == asked:
         return Response(status_code=204)
     lines = [told(event) for event in events]
+    view["last_seq"] = events[-1].seq if events else after
     return render("case_news.html", **view, lines=lines, asked_changed=view["asked"] != asked)
 
 
@@ -83,23 +91,33 @@ async def case_page(
     refused: Mapping[UUID, Refusal] = NONE_REFUSED,
     status: int = 200,
     draft: Draft | None = None,
+    before: int | None = None,
 ) -> Response:
     """The whole page. `refused`: answers just given that were not taken, by approval. Raises NotFound."""
-    view = await _view(service, actor, execution_id, refused)
-    writing = {"draft": draft or Draft(), "longest_message": MAX_REQUEST_CHARS}
-    return render("case.html", status, **view, **writing, lines=[told(event) for event in view["events"]])
+    view = await _view(service, actor, execution_id, refused, before)
+    view |= {"draft": draft or Draft(), "longest_message": MAX_REQUEST_CHARS, "lines": list(map(told, view["events"]))}
+    here = "handed" if view["execution"].status is Status.ESCALATED else "cases"
+    del view["actor"], view["now"]
+    return await page(service, actor, "case.html", here=here, status=status, **view)
 
 
 async def _view(
-    service: Service, actor: Actor, execution_id: UUID, refused: Mapping[UUID, Refusal] = NONE_REFUSED
+    service: Service,
+    actor: Actor,
+    execution_id: UUID,
+    refused: Mapping[UUID, Refusal] = NONE_REFUSED,
+    before: int | None = None,
 ) -> dict[str, Any]:
     execution = await service.store.get(actor.tenant, execution_id)
-    events = await service.store.events(actor.tenant, execution_id, limit=SHOWN_EVENTS)
+    end = min(before - 1 if before is not None else execution.event_seq, execution.event_seq)
+    start = max(0, end - SHOWN_EVENTS)
+    events = await service.store.events(actor.tenant, execution_id, after=start, limit=max(1, end - start))
     approvals = await service.decisions.page(actor.tenant, limit=SHOWN_APPROVALS, execution_id=execution_id)
     approvals.sort(key=lambda a: (a.state is not ApprovalState.PENDING, a.created_at))
     entry = entry_of(service.catalog, execution.workflow)
     passed = visited(events)
     starts = bool(actor.roles & {Role.OPERATOR, Role.ADMIN})
+    with_people = execution.status is Status.ESCALATED
     return {
         "actor": actor,
         "now": service.resources.clock(),
@@ -107,13 +125,20 @@ async def _view(
         "over": execution.status in OVER,
         "may_cancel": starts and execution.status not in OVER,
         "may_write": starts and _open_to_messages(service, execution),
-        "cards": [card(actor, a, service.catalog, refused.get(a.approval_id)) for a in approvals],
+        "may_take_over": execution.status not in OVER and not execution.cancel_requested,
+        "with_people": with_people,
+        "may_hand_back": with_people and takes_messages(service, execution),
+        "cards": [await card_of(service, actor, a, execution, refused.get(a.approval_id)) for a in approvals],
         "asked": _mark(approvals),
         "events": events,
+        "first_seq": start + 1,
+        "before": before,
         "last_seq": events[-1].seq if events else 0,
         "picture": picture_of(entry) if entry is not None else None,
         "passed": set(passed),
+        "taken": set(pairwise(["__start__", *passed])),
         "present": _present(execution, events, passed),
+        "history": await service.inbox.history(execution),
     }
 
 

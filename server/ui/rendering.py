@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 
+from casework.approval import REJECT_CODES
 from server.ui import text
 
 environment = Environment(
@@ -25,10 +26,12 @@ environment.filters.update(
     plain=text.plain,
     sentence=text.sentence,
     usd=text.usd,
+    amount=text.amount,
+    zipped=lambda values: [(value, value) for value in values],
     exact=text.exact,
     duration=text.duration,
 )
-environment.globals.update(ago=text.ago)
+environment.globals.update(ago=text.ago, reject_codes=REJECT_CODES)
 
 
 def by_htmx(request: Request) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from casework.approval import Kind
 from casework.execution import Event
-from server.ui.text import brief
+from server.ui.text import Row, brief, rows_of, usd
 
 
 class Tone(StrEnum):
@@ -42,6 +42,25 @@ class Line:
 
     event: Event
     words: Words
+
+    @property
+    def args(self) -> list[Row]:
+        """Arguments of the call that it is about."""
+        found = self.event.data.get("args")
+        return list(rows_of(found)) if isinstance(found, Mapping) else []
+
+    @property
+    def result(self) -> Any:
+        """What the call brought; None without."""
+        return self.event.data.get("result")
+
+    @property
+    def cost(self) -> str:
+        """What a model took for it; empty without."""
+        tokens, cost = self.event.data.get("tokens"), self.event.data.get("cost_microusd")
+        if not isinstance(tokens, int):
+            return ""
+        return f"{tokens:,} tokens" + (f", {usd(cost)}" if isinstance(cost, int) and cost else "")
 
 
 STORY: dict[str, Words] = {
@@ -82,6 +101,10 @@ STORY: dict[str, Words] = {
     "approval.superseded": Words(Tone.WARN, "The question about {tool} no longer counts", "{reason}"),
     "output.screened": Words(Tone.QUIET, "Answer screened", node="screen_output"),
     "case.closed": Words(Tone.GOOD, "Resolved", "{answer}", "close", by_model=True),
+    "case.taken_over": Words(Tone.WARN, "{by} took the case over", "{reason}"),
+    "case.assigned": Words(Tone.PLAIN, "{to} has the case now"),
+    "case.solved": Words(Tone.GOOD, "{by} solved it by hand", "{note}"),
+    "case.handed_back": Words(Tone.PLAIN, "{by} handed it back to the agents", "{instruction}"),
     "case.escalated": Words(Tone.WARN, "Handed to a person", "{reason}", "escalate"),
     "escalation.failed": Words(Tone.BAD, "The business system could not be told", "{error}", "escalate"),
 }

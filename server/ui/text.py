@@ -20,6 +20,10 @@ DECEIVING = re.compile(
     "|(?<=[\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f])"
 )
 BRIEF_CHARS = 160
+NO_DIGITS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+THREE_DIGITS = "BHD IQD JOD KWD LYD OMR TND"
+MINOR_DIGITS = {**dict.fromkeys(NO_DIGITS.split(), 0), **dict.fromkeys(THREE_DIGITS.split(), 3)}
+"""Decimal digits of currencies that do not have two, by ISO 4217."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,16 @@ def money(name: str, value: object, beside: Mapping[str, Any]) -> str:
     """`4990` under a name like amount_minor as `49.90`, with the currency that stands beside it."""
     if not name.endswith("_minor") or not isinstance(value, int) or isinstance(value, bool):
         return ""
-    whole, cents = divmod(abs(value), 100)
     currency = beside.get("currency")
-    return f"{'-' if value < 0 else ''}{whole:,}.{cents:02d}" + (f" {currency}" if isinstance(currency, str) else "")
+    return amount(value, currency if isinstance(currency, str) else None)
+
+
+def amount(minor: int, currency: str | None) -> str:
+    """Minor units as people write them: `1,234.50 EUR`, `1,234 JPY`, `1.234 KWD`; two digits when it is not known."""
+    digits = MINOR_DIGITS.get(currency or "", 2)
+    whole, rest = divmod(abs(minor), 10**digits)
+    fraction = f".{rest:0{digits}d}" if digits else ""
+    return f"{'-' if minor < 0 else ''}{whole:,}{fraction}" + (f" {currency}" if currency else "")
 
 
 def plain(value: object) -> str:
@@ -91,7 +102,7 @@ def usd(microusd: int) -> str:
 def ago(at: datetime, now: datetime) -> str:
     """`3 min ago`, `in 2 d 4 h`."""
     apart = now - at
-    if abs(apart) < timedelta(seconds=5):
+    if abs(apart) < timedelta(seconds=10):
         return "just now"
     text = duration(abs(apart))
     return f"{text} ago" if apart > timedelta(0) else f"in {text}"

@@ -28,6 +28,7 @@ MISSING = {
     "key_id": "0" * 12,
 }
 DECISION = {"type": "approve", "digest": "0" * 64}
+PICKED = f"{MISSING['approval_id']}:{DECISION['digest']}"
 READ, WRITE, DECIDE = KeyScope.EXECUTIONS_READ, KeyScope.EXECUTIONS_WRITE, KeyScope.APPROVALS_DECIDE
 AUDIT, ADMIN = KeyScope.AUDIT_READ, KeyScope.ADMIN
 
@@ -54,7 +55,7 @@ class Route:
     query: str = ""
 
     def filled(self, **names: str) -> str:
-        return self.path.format(**{**MISSING, **names}) + self.query
+        return (self.path + self.query).format(**{**MISSING, **names})
 
 
 E, A, P, K = "/executions/{execution_id}", "/approvals/{approval_id}", "/people/{actor_id}", "/keys/{key_id}"
@@ -73,6 +74,12 @@ ROUTES = [
     Route("GET", "/approvals", ALL, READ),
     Route("GET", A, ALL, READ),
     Route("POST", f"{A}/decision", DECIDERS, DECIDE, {"json": DECISION}),
+    Route("GET", f"{A}/preview", ALL, READ),
+    Route("GET", "/handed", ALL, READ),
+    Route("POST", f"{E}/take-over", DECIDERS, WRITE, {"json": {"reason": "Mine."}}),
+    Route("POST", f"{E}/assign", DECIDERS, WRITE),
+    Route("POST", f"{E}/solve", DECIDERS, WRITE, {"json": {"note": "Done."}}),
+    Route("POST", f"{E}/hand-back", DECIDERS, WRITE, {"json": {"instruction": "Go on."}}),
     Route("GET", "/people", INSPECTORS, AUDIT),
     Route("POST", "/people", ADMINS, ADMIN, {"json": {"actor_id": "zoe", "roles": ["operator"]}}),
     Route("GET", P, INSPECTORS, AUDIT),
@@ -94,6 +101,28 @@ ROUTES = [
     Route("POST", f"{H}/deliveries/{{delivery_id}}/retry", ADMINS, ADMIN),
     Route("GET", "/", PERSONS, READ),
     Route("GET", "/desk/inbox", PERSONS, READ),
+    Route("GET", "/desk/waiting", PERSONS, READ),
+    Route("GET", "/desk/live", PERSONS, READ, query="?execution_id={execution_id}"),
+    Route("GET", "/desk/cases", PERSONS, READ),
+    Route("GET", "/desk/cases/rows", PERSONS, READ),
+    Route("GET", "/desk/handed", PERSONS, READ),
+    Route("GET", "/desk/handed/rows", PERSONS, READ),
+    Route("GET", "/desk/workflows", PERSONS, READ),
+    Route("GET", "/desk/workflows/{workflow}", PERSONS, READ),
+    Route("GET", "/desk/numbers", PERSONS, READ),
+    Route("GET", f"/desk{A}", PERSONS, READ),
+    Route("GET", f"/desk{A}/card", PERSONS, READ),
+    Route(
+        "POST",
+        "/desk/decisions",
+        DECIDERS,
+        DECIDE,
+        {"data": {"pick": f"{MISSING['approval_id']}:{'0' * 64}", "type": "approve"}},
+    ),
+    Route("POST", f"/desk{E}/take-over", DECIDERS, WRITE, {"data": {"text": "Mine."}}),
+    Route("POST", f"/desk{E}/assign", DECIDERS, WRITE),
+    Route("POST", f"/desk{E}/solve", DECIDERS, WRITE, {"data": {"text": "Done."}}),
+    Route("POST", f"/desk{E}/hand-back", DECIDERS, WRITE, {"data": {"text": "Go on."}}),
     Route("GET", f"/desk{E}", PERSONS, READ),
     Route("GET", f"/desk{E}/news", PERSONS, READ, query="?after=0&asked=x"),
     Route("POST", f"/desk{E}/cancel", STARTERS, WRITE),

@@ -49,7 +49,7 @@ async def found(filled: Filled) -> list[Plan]:
 
 async def test_every_list_was_explained(found: list[Plan]) -> None:
     explained = {plan.name.partition(":")[0] for plan in found}
-    assert explained == {"executions", "execution", "events", "approvals", "worker"}
+    assert explained == {"executions", "execution", "events", "approvals", "handed", "inbox", "worker"}
 
 
 async def test_no_list_scans_sequentially(found: list[Plan]) -> None:

@@ -39,7 +39,7 @@ async def test_a_message_from_the_page_is_told_and_supersedes_the_question(web: 
         news = await ada.get(f"{path}/news?after={seq}&asked={mark}")
         assert "superseded by system" in words(news)
         assert "The question about issue_refund no longer counts" in words(news)
-        assert "Waiting for you 0" in words(await ada.get("/"))
+        assert "Nothing waits for you." in words(await ada.get("/"))
     (message,) = (await web.get(f"/executions/{approval['execution_id']}/messages"))["messages"]
     assert message["text"] == "Never mind,\n<b>my bank</b> has sorted it out."
 

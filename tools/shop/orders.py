@@ -9,7 +9,9 @@ from casework.errors import CallRefused
 from policies.shop.addresses import ChangeAddressArgs
 from policies.shop.orders import CancelOrderArgs, OrderFacts, OrderId, OrderStatus, cancellation_policy
 from policies.verdict import Deny
+from tools.preview import Change, Preview
 from tools.shop.order_view import Order, OrderSummary, load_order, load_summaries, own_order
+from tools.shop.people import customer_line, goods_line
 from tools.shop.tables import orders
 from tools.spec import Effect, ToolContext, tool
 
@@ -69,11 +71,23 @@ async def get_order(args: GetOrderArgs, ctx: ToolContext) -> Order:
     return await load_order(args.order_id, ctx)
 
 
+async def preview_cancellation(args: CancelOrderArgs, ctx: ToolContext) -> Preview:
+    """What would no longer be sent."""
+    order = await load_order(args.order_id, ctx)
+    return Preview(
+        changes=(Change(what=f"Order {args.order_id}", before=order.status, after=OrderStatus.CANCELLED),),
+        touches=(await customer_line(ctx), goods_line(order)),
+        reversible=False,
+        undo="The customer would have to order again. Nothing has been charged yet.",
+    )
+
+
 @tool(
     effect=Effect.TRANSACTIONAL,
     permission="order:cancel",
     policy=cancellation_policy,
     facts=order_facts,
+    preview=preview_cancellation,
     summary=lambda args: f"Cancel order {args.order_id}: {args.reason}",
 )
 async def cancel_order(args: CancelOrderArgs, ctx: ToolContext) -> CancelledOrder:

@@ -8,9 +8,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from casework.errors import ToolFailed
-from policies.shop.money import Money, display
+from policies.shop.money import CURRENCY, Money, display
 from policies.shop.refunds import RefundArgs, RefundReason, refund_policy
+from tools.preview import Change, MoneyMoved, Preview
+from tools.shop.order_view import load_order
 from tools.shop.payments_client import PaymentsClient, ProviderRefund
+from tools.shop.people import customer_line, goods_line
 from tools.shop.refund_records import effect_key, refund_facts, reserve_refund, reserved_charge, settle
 from tools.shop.tables import RefundState
 from tools.spec import Effect, ToolContext, tool
@@ -47,6 +50,26 @@ async def confirm_refund(args: RefundArgs, reference: str, ctx: ToolContext) -> 
     return _refund(args, refund)
 
 
+async def preview_refund(args: RefundArgs, ctx: ToolContext) -> Preview:
+    """What would go back, and what of the order's payments would be left."""
+    order = await load_order(args.order_id, ctx)
+    refunded = sum(r.amount.amount_minor for r in order.refunds if r.state is not RefundState.FAILED)
+    paid = sum(payment.paid.amount_minor for payment in order.payments)
+    return Preview(
+        money=MoneyMoved(amount_minor=args.amount_minor, currency=CURRENCY, to="the card it was paid with"),
+        changes=(
+            Change(
+                what=f"Refunded on order {args.order_id}",
+                before=display(refunded),
+                after=f"{display(refunded + args.amount_minor)} of {display(paid)} paid",
+            ),
+        ),
+        touches=(await customer_line(ctx), goods_line(order)),
+        reversible=False,
+        undo="A refund cannot be taken back; the customer would have to pay again.",
+    )
+
+
 @tool(
     effect=Effect.KEYED,
     permission="refund:create",
@@ -55,6 +78,7 @@ async def confirm_refund(args: RefundArgs, reference: str, ctx: ToolContext) -> 
     reserve=reserve_refund,
     settle=settle_refund,
     confirm=confirm_refund,
+    preview=preview_refund,
     summary=lambda args: f"Refund {display(args.amount_minor)} on order {args.order_id} ({args.reason})",
 )
 async def issue_refund(args: RefundArgs, ctx: ToolContext) -> Refund:

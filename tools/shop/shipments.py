@@ -11,8 +11,10 @@ from casework.errors import CallRefused, ToolFailed
 from policies.shop.addresses import Address, ChangeAddressArgs, address_policy
 from policies.shop.orders import OrderId, OrderStatus, no_such_order
 from policies.verdict import Deny
-from tools.shop.order_view import own_order
+from tools.preview import Change, Preview
+from tools.shop.order_view import load_order, own_order
 from tools.shop.orders import order_facts
+from tools.shop.people import customer_line, goods_line
 from tools.shop.tables import orders, shipments, tracking_events
 from tools.spec import Effect, ToolContext, tool
 
@@ -78,11 +80,24 @@ async def track_shipment(args: TrackShipmentArgs, ctx: ToolContext) -> Tracking:
     )
 
 
+async def preview_address(args: ChangeAddressArgs, ctx: ToolContext) -> Preview:
+    """Where it goes now, and where it would go."""
+    order = await load_order(args.order_id, ctx)
+    sends = Change(what="Ships to", before=order.ships_to.one_line(), after=args.address.one_line())
+    return Preview(
+        changes=(sends,),
+        touches=(await customer_line(ctx), goods_line(order)),
+        reversible=True,
+        undo="It can be changed again until the parcel is dispatched.",
+    )
+
+
 @tool(
     effect=Effect.TRANSACTIONAL,
     permission="order:readdress",
     policy=address_policy,
     facts=order_facts,
+    preview=preview_address,
     summary=lambda args: f"Send order {args.order_id} to {args.address.one_line()}",
 )
 async def change_shipping_address(args: ChangeAddressArgs, ctx: ToolContext) -> ReaddressedOrder:

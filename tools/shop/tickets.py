@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import insert, select, update
 
 from casework.errors import ToolFailed
+from tools.preview import Change, Preview
+from tools.shop.people import customer_line
 from tools.shop.tables import Channel, Direction, TicketStatus, customers, ticket_messages, tickets
 from tools.spec import Effect, ToolContext, tool
 
@@ -149,9 +151,33 @@ async def get_ticket(args: GetTicketArgs, ctx: ToolContext) -> Ticket:
     return Ticket.model_validate({**row, "messages": [dict(message) for message in messages.mappings()]})
 
 
+async def preview_reply(args: ReplyArgs, ctx: ToolContext) -> Preview:
+    """Who would read it."""
+    address = await ctx.transaction.scalar(
+        select(customers.c.email).where(customers.c.customer_id == ctx.case["customer_id"])
+    )
+    return Preview(
+        touches=(await customer_line(ctx), f"by e-mail to {address}"),
+        reversible=False,
+        undo="What was sent cannot be taken back.",
+    )
+
+
+async def preview_update(args: UpdateTicketArgs, ctx: ToolContext) -> Preview:
+    """How the ticket stands, and how it would."""
+    status = await ctx.transaction.scalar(select(tickets.c.status).where(tickets.c.ticket_id == ctx.case["ticket_id"]))
+    return Preview(
+        changes=(Change(what=f"Ticket {ctx.case['ticket_id']}", before=str(status), after=args.status),),
+        touches=("colleagues: the customer is not told",),
+        reversible=True,
+        undo="The ticket can be set back; the note stays.",
+    )
+
+
 @tool(
     effect=Effect.TRANSACTIONAL,
     permission="ticket:reply",
+    preview=preview_reply,
     summary=lambda args: f"Send the customer: {args.body}",
 )
 async def reply_to_customer(args: ReplyArgs, ctx: ToolContext) -> SentReply:
@@ -172,6 +198,7 @@ async def reply_to_customer(args: ReplyArgs, ctx: ToolContext) -> SentReply:
 @tool(
     effect=Effect.TRANSACTIONAL,
     permission="ticket:write",
+    preview=preview_update,
     summary=lambda args: f"Set the ticket to {args.status}: {args.note}",
 )
 async def update_ticket(args: UpdateTicketArgs, ctx: ToolContext) -> TicketState:
