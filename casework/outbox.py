@@ -79,9 +79,11 @@ def fact_of(event_type: str, data: Mapping[str, Any]) -> Fact | None:
             return Fact(FactType.EXECUTION_FINISHED, {"status": status})
         case "execution.cancelled":
             return Fact(FactType.EXECUTION_FINISHED, {"status": Status.CANCELLED})
-        case "execution.escalated":
+        case "execution.escalated" | "case.taken_over":
             return Fact(FactType.EXECUTION_FINISHED, {"status": Status.ESCALATED})
-        case "execution.reopened":
+        case "case.solved":
+            return Fact(FactType.EXECUTION_FINISHED, {"status": Status.SUCCEEDED})
+        case "execution.reopened" | "case.handed_back":
             return Fact(FactType.EXECUTION_REOPENED, {"status": Status.QUEUED})
         case "approval.requested":
             return _about_approval(FactType.APPROVAL_REQUESTED, data, ApprovalState.PENDING)

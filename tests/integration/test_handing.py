@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from casework import audit
+from casework.outbox import FactType, fact_of
 from tests.web import DAMAGED, LEGAL, Web
 
 WHY = {"reason": "I know this customer."}
@@ -29,6 +30,19 @@ async def unbroken(web: Web) -> list[str]:
         assert found.bad_line is None
         acts = await db.exec_driver_sql("SELECT body::json ->> 'act' FROM casework.audit ORDER BY seq")
         return [row[0] for row in acts]
+
+
+def test_webhooks_are_told_when_a_case_changes_hands() -> None:
+    told_as = {
+        "case.taken_over": (FactType.EXECUTION_FINISHED, {"status": "escalated"}),
+        "case.solved": (FactType.EXECUTION_FINISHED, {"status": "succeeded"}),
+        "case.handed_back": (FactType.EXECUTION_REOPENED, {"status": "queued"}),
+    }
+    for event, expected in told_as.items():
+        fact = fact_of(event, {"by": "ada", "note": "secret"})
+        assert fact is not None
+        assert (fact.type, fact.data) == expected
+    assert fact_of("case.assigned", {"to": "ada"}) is None
 
 
 async def test_a_person_owns_a_case_and_solves_it_by_hand(web: Web) -> None:
