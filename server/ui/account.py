@@ -15,7 +15,7 @@ from server.keys import KeyId, MadeKey, make, rotate
 from server.problems import problem_of
 from server.service import Service
 from server.ui.people import days_of, granted, overlap_of, scopes_of
-from server.ui.rendering import render
+from server.ui.shell import page
 from server.ui.signing_in import Text, address_of, refuse_unlike, signed_in
 
 router = APIRouter(prefix="/desk/account", include_in_schema=False)
@@ -86,11 +86,12 @@ async def _check_old(service: Service, actor: Actor, old: str, address: str) -> 
 async def _page(
     service: Service, actor: Actor, status: int = 200, problem: Any = None, made: MadeKey | None = None
 ) -> Response:
-    return render(
+    return await page(
+        service,
+        actor,
         "account.html",
-        status,
-        actor=actor,
-        now=service.resources.clock(),
+        here="account",
+        status=status,
         limits_in_words=amounts(actor.limits),
         keys=await service.identity.keys(actor.tenant, actor.actor_id),
         scopes=granted(sorted(actor.roles)),

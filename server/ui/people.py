@@ -22,7 +22,7 @@ from server.keys import LONGEST_DAYS, KeyId, MadeKey, make, rotate
 from server.people import Name
 from server.problems import problem_of
 from server.service import Service
-from server.ui.rendering import render
+from server.ui.shell import page
 
 router = APIRouter(prefix="/desk/people", include_in_schema=False)
 keys_router = APIRouter(prefix="/desk/keys", include_in_schema=False)
@@ -202,11 +202,12 @@ async def _people(
     service: Service, actor: Actor, status: int = 200, problem: Any = None, typed: Any = None
 ) -> Response:
     everybody = await service.people.all(actor.tenant)
-    return render(
+    return await page(
+        service,
+        actor,
         "people.html",
-        status,
-        actor=actor,
-        now=service.resources.clock(),
+        here="people",
+        status=status,
         people=[(person, amounts(person.limits), _path(person.actor_id)) for person in everybody],
         may_change=actor.has(Role.ADMIN),
         roles=ROLES,
@@ -226,11 +227,12 @@ async def _person(
 ) -> Response:
     person = await service.people.get(actor.tenant, actor_id)
     keys: list[Key] = await service.identity.keys(actor.tenant, actor_id)
-    return render(
+    return await page(
+        service,
+        actor,
         "person.html",
-        status,
-        actor=actor,
-        now=service.resources.clock(),
+        here="people",
+        status=status,
         person=person,
         path=_path(actor_id),
         may_change=actor.has(Role.ADMIN) and actor.actor_id != actor_id,
