@@ -80,9 +80,7 @@ Reader = Annotated[Actor, Depends(Require(KeyScope.EXECUTIONS_READ, *Role))]
 Person = Annotated[Actor, Depends(Require(KeyScope.EXECUTIONS_READ, *PEOPLE))]
 """Looks at the pages."""
 Decider = Annotated[Actor, Depends(Require(KeyScope.APPROVALS_DECIDE, Role.OPERATOR, Role.APPROVER, Role.ADMIN))]
-"""Answers approvals; which ones, each approval says."""
-Handler = Annotated[Actor, Depends(Require(KeyScope.EXECUTIONS_WRITE, Role.OPERATOR, Role.APPROVER, Role.ADMIN))]
-"""Takes cases over, and works on what was handed to people."""
+"""Answers approvals (which ones, each approval says), takes cases over, and works on what was handed to people."""
 Inspector = Annotated[Actor, Depends(Require(KeyScope.AUDIT_READ, Role.ADMIN, Role.AUDITOR))]
 """Reads the audit log, and who may do what."""
 Admin = Annotated[Actor, Depends(Require(KeyScope.ADMIN, Role.ADMIN))]

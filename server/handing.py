@@ -13,7 +13,7 @@ from casework.errors import InputInvalid, TakesNoMessages
 from casework.execution import Execution
 from casework.handing import Owned
 from policies.content import clean
-from server.auth import Handler, Live, Reader
+from server.auth import Decider, Live, Reader
 from server.messages import takes_messages
 from server.paging import Cursor, Limit, cursor_of, position_of
 from server.problems import documented
@@ -68,7 +68,7 @@ async def list_handed(
 
 
 @router.post("/executions/{execution_id}/take-over", summary="Take a case over", responses=documented(404, 409))
-async def take_over_execution(service: Live, actor: Handler, execution_id: UUID, asked: TakeOver) -> Execution:
+async def take_over_execution(service: Live, actor: Decider, execution_id: UUID, asked: TakeOver) -> Execution:
     """Take a case from its agents. It is `escalated`, and yours; nothing the agents still wanted is done.
 
     Refused while a call is under way or in doubt (`call_under_way`): say what became of it first.
@@ -77,13 +77,13 @@ async def take_over_execution(service: Live, actor: Handler, execution_id: UUID,
 
 
 @router.post("/executions/{execution_id}/assign", summary="Assign a case to yourself", responses=documented(404, 409))
-async def assign_execution(service: Live, actor: Handler, execution_id: UUID) -> Execution:
+async def assign_execution(service: Live, actor: Decider, execution_id: UUID) -> Execution:
     """Become the owner of a case that people have, whoever had it before."""
     return await service.handing.assign(actor, execution_id)
 
 
 @router.post("/executions/{execution_id}/solve", summary="Solve a case by hand", responses=documented(404, 409))
-async def solve_execution(service: Live, actor: Handler, execution_id: UUID, asked: Solve) -> Execution:
+async def solve_execution(service: Live, actor: Decider, execution_id: UUID, asked: Solve) -> Execution:
     """End a case that you solved yourself. It is `succeeded`, with `solved_by`."""
     return await service.handing.solve(actor, execution_id, checked(asked.note, "note"))
 
@@ -91,7 +91,7 @@ async def solve_execution(service: Live, actor: Handler, execution_id: UUID, ask
 @router.post(
     "/executions/{execution_id}/hand-back", summary="Hand a case back to the agents", responses=documented(404, 409)
 )
-async def hand_back_execution(service: Live, actor: Handler, execution_id: UUID, asked: HandBack) -> Execution:
+async def hand_back_execution(service: Live, actor: Decider, execution_id: UUID, asked: HandBack) -> Execution:
     """The agents go on by your instruction, within their tools, policies and approvals. A new run starts."""
     return await hand_back(service, actor, execution_id, asked.instruction)
 

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from casework.actor import Actor
 from casework.errors import CallerError
 from casework.handing import Owned
-from server.auth import Handler, Live, Person
+from server.auth import Decider, Live, Person
 from server.handing import checked, hand_back
 from server.paging import Cursor, cursor_of, position_of
 from server.problems import problem_of
@@ -39,7 +39,7 @@ async def rows(service: Live, actor: Person, owned: Owned | None = None, cursor:
 
 
 @router.post("/executions/{execution_id}/take-over")
-async def take_over(request: Request, service: Live, actor: Handler, execution_id: UUID) -> Response:
+async def take_over(request: Request, service: Live, actor: Decider, execution_id: UUID) -> Response:
     async def take(text: str) -> None:
         await service.handing.take_over(actor, execution_id, checked(text, "reason"))
 
@@ -47,7 +47,7 @@ async def take_over(request: Request, service: Live, actor: Handler, execution_i
 
 
 @router.post("/executions/{execution_id}/assign")
-async def assign(request: Request, service: Live, actor: Handler, execution_id: UUID) -> Response:
+async def assign(request: Request, service: Live, actor: Decider, execution_id: UUID) -> Response:
     async def take(_: str) -> None:
         await service.handing.assign(actor, execution_id)
 
@@ -55,7 +55,7 @@ async def assign(request: Request, service: Live, actor: Handler, execution_id: 
 
 
 @router.post("/executions/{execution_id}/solve")
-async def solve(request: Request, service: Live, actor: Handler, execution_id: UUID) -> Response:
+async def solve(request: Request, service: Live, actor: Decider, execution_id: UUID) -> Response:
     async def end(text: str) -> None:
         await service.handing.solve(actor, execution_id, checked(text, "note"))
 
@@ -63,7 +63,7 @@ async def solve(request: Request, service: Live, actor: Handler, execution_id: U
 
 
 @router.post("/executions/{execution_id}/hand-back")
-async def back(request: Request, service: Live, actor: Handler, execution_id: UUID) -> Response:
+async def back(request: Request, service: Live, actor: Decider, execution_id: UUID) -> Response:
     async def give(text: str) -> None:
         await hand_back(service, actor, execution_id, text)
 
