@@ -243,12 +243,12 @@ def _mine(actor: Actor) -> ColumnElement[bool]:
         .correlate(approvals)
         .scalar_subquery()
     )
-    stake = func.jsonb_each_text(approvals.c.money).table_valued("currency", "minor")
-    limit = literal(dict(actor.limits), JSONB)[stake.c.currency].astext
+    stake = func.jsonb_each_text(approvals.c.money).table_valued("key", "value")
+    limit = literal(dict(actor.limits), JSONB)[stake.c.key].astext
     beyond = (
         select(literal(1))
         .select_from(stake)
-        .where(cast(stake.c.minor, BigInteger) > func.coalesce(cast(limit, BigInteger), -1))
+        .where(cast(stake.c.value, BigInteger) > func.coalesce(cast(limit, BigInteger), -1))
         .correlate(approvals)
         .exists()
     )
