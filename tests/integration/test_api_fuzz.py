@@ -34,7 +34,7 @@ BOUNDED = settings(
     print_blob=True,
     suppress_health_check=[*HealthCheck],
 )
-AT_LENGTH = settings(BOUNDED, max_examples=25, derandomize=False)
+AT_LENGTH = settings(BOUNDED, max_examples=25)
 CONFIG = SchemathesisConfig.from_dict({"generation": {"allow-extra-parameters": False}})
 """An unknown query parameter is ignored, as everywhere on the web; it need not be refused."""
 TAKES_ANYTHING = {"GET /workflows", "GET /workflows/{workflow}", "GET /healthz", "GET /readyz", "GET /keys"}
